@@ -1,0 +1,264 @@
+//! The composition root: builds every service once, in order, and connects
+//! them. Nothing below knows how it is put together.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web;
+use prometheus::Registry as Metrics;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{Auth, KeyHasher};
+use crate::clock::Clock;
+use crate::config::{Config, Secret};
+use crate::db::{self, Db, FolderLock, OpenError};
+use crate::http::{BodyLimits, HttpMetrics, Routes};
+use crate::id::{IdSource, random_bytes};
+use crate::jobs::{self, Handler, Jobs, Registry};
+use crate::telemetry::ProcessMetrics;
+use crate::tenants::{self, Status, Tenants};
+use crate::{serve, tools};
+
+/// How often it is written when keys were last used.
+const FLUSH_LAST_USED_EVERY: Duration = Duration::from_secs(10);
+/// Threads that read the database.
+const READERS: usize = 2;
+/// A read longer than this is stopped.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// Reads and writes that may wait for the database.
+const DB_QUEUE: usize = 16_384;
+
+/// What a test build adds to the service.
+#[derive(Default)]
+pub struct Extras {
+    /// A clock that can be set.
+    pub clock: Option<Clock>,
+    /// Handlers beside the built-in tools.
+    pub handlers: Vec<Handler>,
+}
+
+/// Why the service could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The data folder or its database cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A secret cannot be read or kept.
+    #[error("{0}")]
+    Secret(String),
+    /// The database failed while state was read.
+    #[error("the database could not be read: {0}")]
+    Database(#[from] db::Error),
+    /// A fault of ours.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl From<prometheus::Error> for BuildError {
+    fn from(error: prometheus::Error) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+/// Everything, ready to be served. Clones share it.
+#[derive(Clone)]
+pub struct App {
+    /// The database.
+    pub db: Db,
+    /// Running jobs.
+    pub jobs: Jobs,
+    /// Tenants and keys.
+    pub tenants: Arc<Tenants>,
+    /// Every metric.
+    pub metrics: Metrics,
+    auth: Arc<Auth>,
+    body_limits: BodyLimits,
+    http_metrics: HttpMetrics,
+    health: Arc<serve::Health>,
+    routes: Arc<Routes>,
+    stop: CancellationToken,
+    _lock: Arc<FolderLock>,
+}
+
+/// Every route of the service.
+#[must_use]
+pub fn routes() -> Routes {
+    serve::routes().and(tenants::routes()).and(jobs::routes())
+}
+
+impl App {
+    /// Builds the services over the data folder, which it locks. Jobs do not
+    /// run before [`start`](Self::start).
+    ///
+    /// # Errors
+    /// When the folder, the database or a secret cannot be used.
+    pub async fn build(config: &Config, extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
+        let clock = extras.clock.unwrap_or_else(Clock::system);
+        let lock = FolderLock::acquire(&config.data.dir)?;
+        let metrics = Metrics::new();
+        let (db, migrated) = Db::open(db_options(config), &metrics)?;
+        if migrated.from != migrated.to {
+            tracing::info!(from = migrated.from, to = migrated.to, snapshot = ?migrated.snapshot, "migrated the database");
+        }
+        let auth = Arc::new(build_auth(config, &clock)?);
+        let ids = IdSource::new(clock.clone(), Jobs::last_no(&db).await?);
+        let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
+        let legacy = config.auth.api_key.resolve().map_err(BuildError::Secret)?;
+        let loaded = tenants.load(legacy.as_deref()).await?;
+        if loaded.unusable > 0 {
+            tracing::warn!(
+                keys = loaded.unusable,
+                "the key-hash secret is not the one that these API keys were made with, so they are refused; \
+                 put the old secret back, or make new keys"
+            );
+        }
+        let mut registry = Registry::default();
+        tools::register(&mut registry).map_err(BuildError::Internal)?;
+        for handler in extras.handlers {
+            registry.add(handler).map_err(BuildError::Internal)?;
+        }
+        let limits = jobs::Limits {
+            concurrency: config.jobs.concurrency,
+            queue: config.jobs.queue,
+            result_bytes: config.jobs.result_bytes,
+            wait: config.jobs.wait,
+        };
+        let parts = jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, runtime: jobs_on };
+        let jobs = Jobs::new(parts, &metrics)?;
+        let process = ProcessMetrics::new(&metrics, &clock)?;
+        Ok(Self {
+            health: Arc::new(serve::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
+            http_metrics: HttpMetrics::new(&metrics)?,
+            body_limits: BodyLimits { bytes: config.server.body_bytes, time: config.server.body_time },
+            routes: Arc::new(routes()),
+            stop: CancellationToken::new(),
+            _lock: Arc::new(lock),
+            db,
+            jobs,
+            tenants,
+            metrics,
+            auth,
+        })
+    }
+
+    /// Takes up the work of the last run and begins to do it.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn start(&self, jobs_on: &Handle) -> Result<(), BuildError> {
+        for tenant in self.tenants.suspended().await? {
+            self.jobs.hold(tenant, true);
+        }
+        let (jobs, tenants) = (self.jobs.clone(), Arc::downgrade(&self.tenants));
+        let clear = {
+            let (jobs, runtime) = (self.jobs.clone(), jobs_on.clone());
+            move |tenant| {
+                let (tenants, runtime) = (tenants.clone(), runtime.clone());
+                jobs.clear_tenant(tenant, move |tenant| {
+                    runtime.spawn(async move {
+                        if let Some(tenants) = tenants.upgrade() {
+                            tenants.forget(tenant).await;
+                        }
+                    });
+                });
+            }
+        };
+        for tenant in self.tenants.deleted().await? {
+            clear(tenant);
+        }
+        self.tenants.on_change(move |change| match change.status {
+            Status::Active => jobs.hold(change.tenant, false),
+            Status::Suspended => jobs.hold(change.tenant, true),
+            Status::Deleted => clear(change.tenant),
+        });
+        self.jobs.start(&self.stop).await?;
+        let tenants = self.tenants.clone();
+        let flush = async move {
+            loop {
+                tokio::time::sleep(FLUSH_LAST_USED_EVERY).await;
+                if let Err(error) = tenants.flush_last_used().await {
+                    tracing::warn!(%error, "the last use of keys could not be written");
+                }
+            }
+        };
+        jobs_on.spawn(self.stop.clone().run_until_cancelled_owned(flush));
+        Ok(())
+    }
+
+    /// Registers routes and what they need with one HTTP worker.
+    pub fn configure(&self, config: &mut web::ServiceConfig) {
+        config
+            .app_data(web::Data::from(self.auth.clone()))
+            .app_data(web::Data::from(self.tenants.clone()))
+            .app_data(web::Data::from(self.health.clone()))
+            .app_data(web::Data::new(self.jobs.clone()))
+            .app_data(web::Data::new(self.body_limits))
+            .app_data(web::Data::new(self.http_metrics.clone()))
+            .app_data(web::Data::new(self.metrics.clone()));
+        self.routes.configure(config);
+    }
+
+    /// Stops timers, writes what is kept in memory, closes the database.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        if let Err(error) = self.tenants.flush_last_used().await {
+            tracing::warn!(%error, "the last use of keys could not be written");
+        }
+        self.db.close();
+    }
+}
+
+fn db_options(config: &Config) -> db::Options {
+    db::Options {
+        path: config.data.database.clone(),
+        readers: READERS,
+        read_deadline: READ_DEADLINE,
+        queue: DB_QUEUE,
+        wal_bound: config.data.wal_bound,
+        min_free_bytes: config.data.min_free,
+    }
+}
+
+fn build_auth(config: &Config, clock: &Clock) -> Result<Auth, BuildError> {
+    let kept = |secret: &Secret, name: &str| match secret.resolve() {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => kept_secret(&config.data.dir, name).map_err(BuildError::Secret),
+        Err(fault) => Err(BuildError::Secret(fault)),
+    };
+    let hasher = KeyHasher::new(&kept(&config.auth.key_hash_secret, "key-hash.secret")?);
+    let admin = kept(&config.auth.admin_key, "admin.key")?;
+    let token = config.auth.metrics_token.resolve().map_err(BuildError::Secret)?;
+    Ok(Auth::new(hasher, clock.clone(), &admin, token.as_deref()))
+}
+
+/// A secret that nobody configured: made at the first start and kept in the
+/// data folder, where only its owner can read it.
+fn kept_secret(data: &Path, name: &str) -> Result<String, String> {
+    use std::io::Write as _;
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+    let folder = data.join("secrets");
+    let path = folder.join(name);
+    let fault = |what: &str, error: std::io::Error| format!("the secret {} {what}: {error}", path.display());
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Ok(_) => return Err(format!("the secret {} is empty; restore it from a backup", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(fault("cannot be read", error)),
+    }
+    let secret: String = random_bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let partial = path.with_extension("partial");
+    let write = || {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+        writeln!(file, "{secret}")?;
+        file.sync_all()?;
+        std::fs::rename(&partial, &path)?;
+        std::fs::File::open(&folder)?.sync_all()
+    };
+    write().map_err(|error| fault("cannot be written", error))?;
+    tracing::info!(path = %path.display(), "made a secret that was not configured");
+    Ok(secret)
+}

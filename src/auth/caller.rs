@@ -1,0 +1,136 @@
+//! The extractors that authorise a request.
+
+use std::future::{Ready, ready};
+use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv4Addr};
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev, web};
+
+use super::{Auth, Scope, Tenant};
+use crate::http::{Authorise, LogFields, Policy, Problem};
+
+/// A tenant's key with scope `S`.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<S> {
+    /// Whose key it is.
+    pub tenant: Tenant,
+    scope: PhantomData<S>,
+}
+
+impl<S: Scope> Authorise for Caller<S> {
+    const POLICY: Policy = Policy::Tenant(S::NAME);
+}
+
+impl<S: Scope> FromRequest for Caller<S> {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        ready(caller(request, S::NAME).map(|tenant| Self { tenant, scope: PhantomData }))
+    }
+}
+
+fn caller(request: &HttpRequest, scope: &str) -> Result<Tenant, Problem> {
+    let presented = presented_key(request.headers()).ok_or_else(Problem::unauthorized)?;
+    let entry = auth(request)?.authenticate(presented).ok_or_else(Problem::unauthorized)?;
+    request.extensions_mut().insert(LogFields {
+        tenant: entry.tenant.id.to_string(),
+        key: entry.id.clone(),
+    });
+    if entry.is_suspended() {
+        return Err(Problem::forbidden("this credential may not do this"));
+    }
+    if !entry.scopes.allow(scope) {
+        return Err(Problem::forbidden("this credential may not do this"));
+    }
+    Ok(entry.tenant)
+}
+
+/// The administrator, by the admin key.
+#[derive(Clone, Copy, Debug)]
+pub struct Admin;
+
+impl Authorise for Admin {
+    const POLICY: Policy = Policy::Admin;
+}
+
+impl FromRequest for Admin {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        ready(admin(request).map(|()| Self))
+    }
+}
+
+fn admin(request: &HttpRequest) -> Result<(), Problem> {
+    let auth = auth(request)?;
+    let presented = text(request.headers(), "x-admin-key").ok_or_else(Problem::unauthorized)?;
+    if auth.hasher.same(&auth.hasher.mac(presented), &auth.admin) {
+        return Ok(());
+    }
+    match auth.throttle.wrong(address(request)) {
+        None => Err(Problem::unauthorized()),
+        Some(seconds) => Err(Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_attempts",
+            "too many wrong credentials from this address",
+        )
+        .with_retry_after(seconds)),
+    }
+}
+
+/// Whoever may read the metrics: this machine, the metrics token, the admin key.
+#[derive(Clone, Copy, Debug)]
+pub struct MetricsReader;
+
+impl Authorise for MetricsReader {
+    const POLICY: Policy = Policy::Metrics;
+}
+
+impl FromRequest for MetricsReader {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        ready(metrics_reader(request).map(|()| Self))
+    }
+}
+
+fn metrics_reader(request: &HttpRequest) -> Result<(), Problem> {
+    if address(request).is_loopback() {
+        return Ok(());
+    }
+    let auth = auth(request)?;
+    if let (Some(token), Some(presented)) = (&auth.metrics_token, bearer(request.headers()))
+        && auth.hasher.same(&auth.hasher.mac(presented), token)
+    {
+        return Ok(());
+    }
+    admin(request)
+}
+
+fn auth(request: &HttpRequest) -> Result<&web::Data<Auth>, Problem> {
+    request.app_data::<web::Data<Auth>>().ok_or_else(|| Problem::internal("no authentication is set up"))
+}
+
+fn address(request: &HttpRequest) -> IpAddr {
+    let address = request.peer_addr().map(|peer| peer.ip().to_canonical());
+    address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
+fn presented_key(headers: &HeaderMap) -> Option<&str> {
+    text(headers, "x-api-key").or_else(|| bearer(headers))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().filter(|text| !text.is_empty())
+}

@@ -1,0 +1,48 @@
+//! `agentd check`: the same reading of the configuration as at start.
+
+use std::process::ExitCode;
+
+use super::{ConfigFile, exit};
+use crate::config::{self, Fault, Shown, Sources};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Show every key, its value (secrets masked) and where it comes from
+    #[arg(long)]
+    show: bool,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    match config::load(&Sources::of_process(arguments.file.config.clone())) {
+        Err(faults) => report(&faults),
+        Ok(loaded) => {
+            if arguments.show {
+                print!("{}", table(&loaded.shown));
+            }
+            for warning in &loaded.warnings {
+                eprintln!("warning: {warning}");
+            }
+            println!("the configuration is valid");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Says every fault.
+pub(super) fn report(faults: &[Fault]) -> ExitCode {
+    for fault in faults {
+        eprintln!("error: {fault}");
+    }
+    let count = faults.len();
+    eprintln!("agentd: the configuration has {count} fault{}", if count == 1 { "" } else { "s" });
+    ExitCode::from(exit::CONFIGURATION)
+}
+
+fn table(shown: &[Shown]) -> String {
+    let width = |column: fn(&Shown) -> usize| shown.iter().map(column).max().unwrap_or(0);
+    let (key, value) = (width(|row| row.key.len()), width(|row| row.value.chars().count()));
+    let line = |row: &Shown| format!("{:key$}  {:value$}  {}\n", row.key, row.value, row.origin);
+    shown.iter().map(line).collect()
+}

@@ -1,0 +1,67 @@
+//! `agentd serve`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{ConfigFile, exit, fail};
+use crate::app::{BuildError, Extras};
+use crate::config::{self, LogFormat, Sources};
+use crate::db::OpenError;
+use crate::serve::{self, ServeError};
+use crate::telemetry::log;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Folder of everything that is kept
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+pub(super) fn run(arguments: &Arguments, extras: Extras) -> ExitCode {
+    let mut sources = Sources::of_process(arguments.file.config.clone());
+    if let Some(listen) = &arguments.listen {
+        sources.flags.push(("server.listen", "--listen", listen.clone()));
+    }
+    if let Some(dir) = &arguments.data_dir {
+        sources.flags.push(("data.dir", "--data-dir", dir.to_string_lossy().into_owned()));
+    }
+    let loaded = match config::load(&sources) {
+        Ok(loaded) => loaded,
+        Err(faults) => return super::check::report(&faults),
+    };
+    let format = match loaded.config.log.format {
+        LogFormat::Auto => log::Format::Auto,
+        LogFormat::Json => log::Format::Json,
+        LogFormat::Text => log::Format::Text,
+    };
+    let guard = match log::start(&loaded.config.log.level, format) {
+        Ok(guard) => guard,
+        Err(error) => return fail(exit::FAILED, format_args!("logging could not be started: {error}")),
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let outcome = serve::run(&loaded.config, extras);
+    drop(guard);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(code(&error), error),
+    }
+}
+
+fn code(error: &ServeError) -> u8 {
+    match error {
+        ServeError::Listen { .. } => exit::UNAVAILABLE,
+        ServeError::Build(BuildError::Open(OpenError::Locked { .. })) => exit::TRY_AGAIN,
+        ServeError::Build(
+            BuildError::Secret(_)
+            | BuildError::Open(OpenError::Folder { .. } | OpenError::Foreign | OpenError::Newer { .. }),
+        ) => exit::CONFIGURATION,
+        ServeError::Build(_) | ServeError::Runtime(_) => exit::FAILED,
+    }
+}

@@ -1,0 +1,92 @@
+//! Configuration: a TOML file, over it the environment, over that the command
+//! line. Every value knows where it comes from, every fault names its place.
+//!
+//! Each key is declared once, where its section reads it; from that come the
+//! file's key, the environment's name, the check and what `check --show` shows.
+
+mod document;
+mod legacy;
+mod reader;
+mod sections;
+mod setting;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub use reader::{Fault, Origin, Shown};
+pub use sections::{AuthSection, DataSection, JobsSection, LogSection, Secret, ServerSection};
+pub use setting::{LogFormat, parse_bytes, parse_span};
+
+use reader::Reader;
+
+/// Where values come from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The configuration file.
+    pub file: Option<PathBuf>,
+    /// The process's environment.
+    pub environment: BTreeMap<String, String>,
+    /// `(key, flag, value)` of the command line.
+    pub flags: Vec<(&'static str, &'static str, String)>,
+}
+
+/// All settings of the service.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Listening and HTTP.
+    pub server: ServerSection,
+    /// Files.
+    pub data: DataSection,
+    /// Credentials.
+    pub auth: AuthSection,
+    /// Running jobs.
+    pub jobs: JobsSection,
+    /// Logging.
+    pub log: LogSection,
+}
+
+/// A configuration that can be used.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// Every key with its value, secrets masked, and its origin.
+    pub shown: Vec<Shown>,
+    /// What is legal and probably not meant.
+    pub warnings: Vec<String>,
+}
+
+impl Sources {
+    /// This process's environment and a file, if there is one.
+    #[must_use]
+    pub fn of_process(file: Option<PathBuf>) -> Self {
+        // A variable that is no UTF-8 cannot be one of ours.
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self { file, environment: std::env::vars_os().filter_map(text).collect(), flags: Vec::new() }
+    }
+}
+
+/// Reads everything; all faults at once, not the first alone.
+///
+/// # Errors
+/// The faults, each with its place.
+pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
+    let mut reader = Reader::new(sources)?;
+    let mode = legacy::Mode::read(&mut reader);
+    let config = Config {
+        server: ServerSection::read(&mut reader),
+        data: DataSection::read(&mut reader),
+        auth: AuthSection::read(&mut reader),
+        jobs: JobsSection::read(&mut reader),
+        log: LogSection::read(&mut reader),
+    };
+    config.server.check(&mut reader);
+    config.auth.check(&mut reader, mode);
+    legacy::warn(&mut reader);
+    let (shown, warnings) = reader.finish()?;
+    Ok(Loaded { config, shown, warnings })
+}

@@ -1,0 +1,231 @@
+//! Takes values out of the sources, remembers where each came from, and
+//! collects every fault.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::Sources;
+use super::document::{self, Item};
+use super::setting::Setting;
+
+/// A fault in the configuration: where, what, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    place: String,
+    what: String,
+}
+
+impl Fault {
+    pub(super) fn new(place: String, what: String) -> Self {
+        Self { place, what }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// The file, with line and column.
+    File(String),
+    /// A variable of the environment.
+    Environment(String),
+    /// A flag of the command line.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(place) => f.write_str(place),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(flag) => write!(f, "command line {flag}"),
+        }
+    }
+}
+
+/// A key as `check --show` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The key in the file.
+    pub key: &'static str,
+    /// Its value; secrets masked.
+    pub value: String,
+    /// Where that comes from.
+    pub origin: Origin,
+    /// What it is for.
+    pub doc: &'static str,
+}
+
+/// A key's declaration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    /// Section and name in the file.
+    pub path: &'static str,
+    /// The name that older systems use for it in the environment.
+    pub alias: Option<&'static str>,
+    /// What it is for.
+    pub doc: &'static str,
+}
+
+/// The sources while they are being read.
+pub(super) struct Reader<'a> {
+    sources: &'a Sources,
+    file: BTreeMap<String, Item>,
+    known: BTreeSet<&'static str>,
+    shown: Vec<Shown>,
+    faults: Vec<Fault>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(sources: &'a Sources) -> Result<Self, Vec<Fault>> {
+        let file = match &sources.file {
+            Some(path) => document::read(path).map_err(|fault| vec![fault])?,
+            None => BTreeMap::new(),
+        };
+        Ok(Self {
+            sources,
+            file,
+            known: BTreeSet::new(),
+            shown: Vec::new(),
+            faults: Vec::new(),
+            warnings: Vec::new(),
+        })
+    }
+
+    /// A value, or its default.
+    pub(super) fn value<T: Setting>(&mut self, key: Key, default: T) -> T {
+        match self.find::<T>(key) {
+            Some((value, origin)) => {
+                self.show(key, value.show(), origin);
+                value
+            }
+            None => {
+                self.show(key, default.show(), Origin::Default);
+                default
+            }
+        }
+    }
+
+    /// A value that has no default.
+    pub(super) fn optional<T: Setting>(&mut self, key: Key) -> Option<T> {
+        let found = self.find::<T>(key);
+        let (value, origin) = found.map_or((None, Origin::Default), |(value, origin)| (Some(value), origin));
+        let shown = value.as_ref().map_or_else(|| "(not set)".into(), Setting::show);
+        self.show(key, shown, origin);
+        value
+    }
+
+    /// A value that is never shown, with where it comes from.
+    pub(super) fn secret(&mut self, key: Key) -> Option<(String, Origin)> {
+        let found = self.find::<String>(key);
+        let origin = found.as_ref().map_or(Origin::Default, |(_, origin)| origin.clone());
+        self.show(key, if found.is_some() { "(secret)" } else { "(not set)" }.into(), origin);
+        found
+    }
+
+    fn show(&mut self, key: Key, value: String, origin: Origin) {
+        self.shown.push(Shown { key: key.path, value, origin, doc: key.doc });
+    }
+
+    /// The strongest source that has the key.
+    fn find<T: Setting>(&mut self, key: Key) -> Option<(T, Origin)> {
+        self.known.insert(key.path);
+        let (text, origin) = self.text(key)?;
+        match T::parse(&text) {
+            Some(value) => Some((value, origin)),
+            None => {
+                self.fault(&origin, format!("{} must be {}", key.path, T::EXPECTED));
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, key: Key) -> Option<(String, Origin)> {
+        if let Some((_, flag, value)) = self.sources.flags.iter().find(|(path, _, _)| *path == key.path) {
+            return Some((value.clone(), Origin::Flag(flag)));
+        }
+        let name = variable(key.path);
+        let own = self.variable(&name);
+        let alias = key.alias.and_then(|alias| self.variable(alias).map(|value| (alias, value)));
+        match (own, alias) {
+            (Some(own), Some((alias, other))) if own != other => {
+                let what = format!("says something else than {alias}; set only one of them");
+                self.faults.push(Fault::new(format!("environment {name}"), what));
+                return Some((own, Origin::Environment(name)));
+            }
+            (Some(own), _) => return Some((own, Origin::Environment(name))),
+            (None, Some((alias, value))) => return Some((value, Origin::Environment(alias.into()))),
+            (None, None) => {}
+        }
+        let item = self.file.get(key.path)?.clone();
+        let origin = Origin::File(item.place);
+        if item.text.is_none() {
+            self.fault(&origin, format!("{} must be one value, not a list or a date", key.path));
+        }
+        item.text.map(|text| (text, origin))
+    }
+
+    /// A variable; an empty one counts as not set, as container files write it.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        self.sources.environment.get(name).filter(|value| !value.is_empty()).cloned()
+    }
+
+    /// Names of variables that begin so and are set.
+    pub(super) fn variables(&self, prefix: &str) -> Vec<String> {
+        let set = self.sources.environment.iter().filter(|(name, value)| name.starts_with(prefix) && !value.is_empty());
+        set.map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(super) fn fault(&mut self, origin: &Origin, what: String) {
+        self.faults.push(Fault::new(origin.to_string(), what));
+    }
+
+    pub(super) fn fault_at_key(&mut self, key: &str, what: String) {
+        let origin = self.shown.iter().find(|shown| shown.key == key).map(|shown| shown.origin.clone());
+        self.fault(&origin.unwrap_or(Origin::Default), what);
+    }
+
+    pub(super) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
+    /// What was read, or every fault; keys that nobody asked for are faults.
+    pub(super) fn finish(mut self) -> Result<(Vec<Shown>, Vec<String>), Vec<Fault>> {
+        for (path, item) in &self.file {
+            if !self.known.contains(path.as_str()) {
+                let near = nearest(path, self.known.iter().copied());
+                self.faults.push(Fault::new(item.place.clone(), format!("unknown key {path:?}{near}")));
+            }
+        }
+        let names: BTreeSet<_> = self.known.iter().map(|path| variable(path)).collect();
+        for name in self.variables("AGENTD_") {
+            if !names.contains(&name) && name != "AGENTD_CONFIG" {
+                let near = nearest(&name, names.iter().map(String::as_str));
+                self.faults.push(Fault::new(format!("environment {name}"), format!("unknown variable{near}")));
+            }
+        }
+        if self.faults.is_empty() { Ok((self.shown, self.warnings)) } else { Err(self.faults) }
+    }
+}
+
+/// The name of a key in the environment.
+fn variable(path: &str) -> String {
+    format!("AGENTD_{}", path.to_ascii_uppercase().replace('.', "_"))
+}
+
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let scored = known.map(|other| (strsim::jaro_winkler(name, other), other));
+    match scored.max_by(|(a, _), (b, _)| a.total_cmp(b)) {
+        Some((score, near)) if score > 0.7 => format!("; did you mean {near:?}?"),
+        _ => "; agentd check --show lists the known keys".into(),
+    }
+}

@@ -1,0 +1,292 @@
+//! The sections of the file, each with its keys.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::legacy::Mode;
+use super::reader::{Key, Origin, Reader};
+use super::setting::{Bytes, LogFormat, Setting};
+
+const fn key(path: &'static str, doc: &'static str) -> Key {
+    Key { path, alias: None, doc }
+}
+
+const fn aliased(path: &'static str, alias: &'static str, doc: &'static str) -> Key {
+    Key { path, alias: Some(alias), doc }
+}
+
+/// `[server]`
+#[derive(Clone, Debug)]
+pub struct ServerSection {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Whether plain HTTP may leave this machine.
+    pub expose_unencrypted: bool,
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// Time for a client to send a body.
+    pub body_time: Duration,
+    /// Time for a client to send the head of a request.
+    pub head_time: Duration,
+    /// Time for running jobs to end when the service stops.
+    pub drain_time: Duration,
+}
+
+impl ServerSection {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let body_bytes = reader.value(
+            aliased("server.body_bytes", "MAX_PAYLOAD_BYTES", "Bytes that a request's body may have."),
+            Bytes(1 << 20),
+        );
+        Self {
+            listen: reader.value(
+                key("server.listen", "Address and port to listen on."),
+                SocketAddr::from(([127, 0, 0, 1], 8000)),
+            ),
+            expose_unencrypted: reader.value(
+                key(
+                    "server.expose_keys_and_jobs_unencrypted",
+                    "Allow plain HTTP on an address that is not loopback: everyone on the way can read keys and jobs.",
+                ),
+                false,
+            ),
+            body_bytes: usize::try_from(body_bytes.0).unwrap_or(usize::MAX),
+            body_time: reader.value(
+                key("server.body_time", "Time that a client has to send a body."),
+                Duration::from_secs(30),
+            ),
+            head_time: reader.value(
+                key("server.head_time", "Time that a client has to send the head of a request."),
+                Duration::from_secs(10),
+            ),
+            drain_time: reader.value(
+                key("server.drain_time", "Time that running jobs have to end when the service stops."),
+                Duration::from_secs(20),
+            ),
+        }
+    }
+
+    pub(super) fn check(&self, reader: &mut Reader<'_>) {
+        if !self.listen.ip().to_canonical().is_loopback() && !self.expose_unencrypted {
+            let what = format!(
+                "{} is not a loopback address and this is plain HTTP: everyone on the way could read keys and jobs; \
+                 listen on 127.0.0.1 behind something that encrypts, or set \
+                 server.expose_keys_and_jobs_unencrypted = true",
+                self.listen
+            );
+            reader.fault_at_key("server.listen", what);
+        }
+        if !(1024..=1 << 30).contains(&self.body_bytes) {
+            reader.fault_at_key("server.body_bytes", "server.body_bytes must be from 1KiB to 1GiB".into());
+        }
+    }
+}
+
+/// `[data]`
+#[derive(Clone, Debug)]
+pub struct DataSection {
+    /// The folder of everything that is kept.
+    pub dir: PathBuf,
+    /// The database file.
+    pub database: PathBuf,
+    /// Free space below which new work is refused.
+    pub min_free: u64,
+    /// Size of the write-ahead log above which it is started over.
+    pub wal_bound: u64,
+}
+
+impl DataSection {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let dir = reader.value(key("data.dir", "Folder of everything that is kept."), PathBuf::from("data"));
+        let database = aliased("data.database", "AGENT_DB_PATH", "The database file; agentd.db in data.dir when not set.");
+        Self {
+            database: reader.optional(database).unwrap_or_else(|| dir.join("agentd.db")),
+            dir,
+            min_free: reader
+                .value(key("data.min_free", "Free disk space below which new work is refused."), Bytes(64 << 20))
+                .0,
+            wal_bound: reader
+                .value(
+                    key("data.wal_bound", "Size of the database's log above which writes wait while it starts over."),
+                    Bytes(64 << 20),
+                )
+                .0,
+        }
+    }
+}
+
+/// A secret, or the file that holds it. Printing it prints nothing of it.
+#[derive(Clone)]
+pub enum Secret {
+    /// Given as such.
+    Text(String, Origin),
+    /// To be read from there.
+    File(PathBuf),
+    /// Not configured.
+    Unset,
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(_, origin) => write!(f, "Secret({origin})"),
+            Self::File(path) => write!(f, "Secret(file {})", path.display()),
+            Self::Unset => f.write_str("Secret(not set)"),
+        }
+    }
+}
+
+impl Secret {
+    fn read(reader: &mut Reader<'_>, text: Key, file: Key) -> Self {
+        let text = reader.secret(text).map(|(text, origin)| Self::Text(text, origin));
+        let path = reader.optional::<PathBuf>(file);
+        match (text, path) {
+            (Some(_), Some(_)) => {
+                reader.fault_at_key(file.path, format!("{} is set as well as the secret itself; set one of them", file.path));
+                Self::Unset
+            }
+            (Some(text), None) => text,
+            (None, Some(path)) => Self::File(path),
+            (None, None) => Self::Unset,
+        }
+    }
+
+    /// The secret, without the white space around it; `None` when it is not set.
+    ///
+    /// # Errors
+    /// When its file cannot be read or is empty.
+    pub fn resolve(&self) -> Result<Option<String>, String> {
+        match self {
+            Self::Text(text, _) => Ok(Some(text.trim().to_owned())),
+            Self::Unset => Ok(None),
+            Self::File(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| format!("the secret in {} cannot be read: {error}", path.display()))?;
+                let text = String::parse(text.trim());
+                text.map(Some).ok_or_else(|| format!("the secret in {} is empty", path.display()))
+            }
+        }
+    }
+}
+
+/// `[auth]`
+#[derive(Clone, Debug)]
+pub struct AuthSection {
+    /// What the administrator presents.
+    pub admin_key: Secret,
+    /// What API keys are hashed with.
+    pub key_hash_secret: Secret,
+    /// The single key that acts for the default tenant.
+    pub api_key: Secret,
+    /// What a Prometheus elsewhere presents.
+    pub metrics_token: Secret,
+}
+
+/// Shorter secrets can be guessed.
+const SHORTEST_SECRET: usize = 16;
+
+impl AuthSection {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            admin_key: Secret::read(
+                reader,
+                aliased("auth.admin_key", "AGENT_ADMIN_KEY", "The administrator's key; made at the first start when not set."),
+                key("auth.admin_key_file", "A file that holds it."),
+            ),
+            key_hash_secret: Secret::read(
+                reader,
+                aliased(
+                    "auth.key_hash_secret",
+                    "AGENT_KEY_HASH_SECRET",
+                    "What API keys are hashed with; changing it makes every key useless. Made at the first start when not set.",
+                ),
+                key("auth.key_hash_secret_file", "A file that holds it."),
+            ),
+            api_key: Secret::read(
+                reader,
+                aliased("auth.api_key", "AGENT_API_KEY", "A single key that acts for the default tenant."),
+                key("auth.api_key_file", "A file that holds it."),
+            ),
+            metrics_token: Secret::read(
+                reader,
+                key("auth.metrics_token", "What may read the metrics from another machine, as a bearer token."),
+                key("auth.metrics_token_file", "A file that holds it."),
+            ),
+        }
+    }
+
+    pub(super) fn check(&self, reader: &mut Reader<'_>, mode: Mode) {
+        let secrets = [
+            ("auth.admin_key", &self.admin_key),
+            ("auth.key_hash_secret", &self.key_hash_secret),
+            ("auth.api_key", &self.api_key),
+            ("auth.metrics_token", &self.metrics_token),
+        ];
+        for (key, secret) in secrets {
+            let text = match secret.resolve() {
+                Ok(text) => text,
+                Err(fault) => {
+                    reader.fault_at_key(key, fault);
+                    continue;
+                }
+            };
+            if text.is_some_and(|text| text.len() < SHORTEST_SECRET) {
+                let what = format!("{key} has fewer than {SHORTEST_SECRET} characters; openssl rand -hex 32 makes a good one");
+                match mode {
+                    Mode::Production => reader.fault_at_key(key, what),
+                    Mode::Other => reader.warn(what),
+                }
+            }
+        }
+    }
+}
+
+/// `[jobs]`
+#[derive(Clone, Debug)]
+pub struct JobsSection {
+    /// Jobs that run at the same time.
+    pub concurrency: usize,
+    /// Jobs that may wait.
+    pub queue: usize,
+    /// Bytes that a job may give back.
+    pub result_bytes: usize,
+    /// The longest `?wait=`.
+    pub wait: Duration,
+}
+
+impl JobsSection {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let result = reader.value(key("jobs.result_bytes", "Bytes of JSON that a job may give back."), Bytes(1 << 20));
+        Self {
+            concurrency: reader.value(key("jobs.concurrency", "Jobs that run at the same time."), 64),
+            queue: reader.value(key("jobs.queue", "Jobs that may wait before submissions are refused."), 500_000),
+            result_bytes: usize::try_from(result.0).unwrap_or(usize::MAX),
+            wait: reader.value(
+                key("jobs.wait", "The longest time that ?wait= holds an answer back."),
+                Duration::from_secs(60),
+            ),
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct LogSection {
+    /// A level, or directives for parts.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl LogSection {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let level = key("log.level", "error, warn, info, debug or trace; or directives such as info,agentd::request=warn.");
+        let level = reader.value(level, "info".to_owned());
+        if let Err(error) = crate::telemetry::log::parse_filter(&level) {
+            reader.fault_at_key("log.level", format!("log.level: {error}"));
+        }
+        let format = key("log.format", "json, text, or auto: text on a terminal and JSON elsewhere.");
+        Self { level, format: reader.value(format, LogFormat::Auto) }
+    }
+}

@@ -1,0 +1,53 @@
+//! How connections are opened, and the settings that every one of them has.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{BUSY_TIMEOUT, Error};
+
+/// Prepared statements that a connection keeps.
+const STATEMENT_CACHE: usize = 128;
+
+/// The write connection, which makes the file when it is not there.
+///
+/// `auto_vacuum` counts only before the first table exists; `synchronous=FULL`
+/// makes a commit wait until the log is on disk.
+pub(super) fn writer(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = open(path, flags)?;
+    connection.execute_batch(
+        "PRAGMA auto_vacuum = INCREMENTAL;
+         PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -8192;
+         PRAGMA journal_size_limit = 67108864;",
+    )?;
+    Ok(connection)
+}
+
+/// A connection that can only read.
+pub(super) fn reader(path: &Path) -> Result<Connection, Error> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.execute_batch(
+        "PRAGMA query_only = ON;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -1024;",
+    )?;
+    Ok(connection)
+}
+
+/// A connection for checkpoints and for looking at files.
+pub(super) fn plain(path: &Path) -> Result<Connection, Error> {
+    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+}
+
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
+    // One thread at a time owns a connection, so SQLite's own locks are not needed.
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    Ok(connection)
+}

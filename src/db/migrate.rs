@@ -1,0 +1,254 @@
+//! Brings a database to the schema of this binary, and refuses what it cannot.
+//!
+//! Rules for migrations: never edit one that has been released (a test freezes
+//! their checksums), name them `V0002__what.sql` with an upper-case V, and let
+//! the binary before it still work on the schema after it.
+
+use std::path::{Path, PathBuf};
+
+use refinery::{Migration, Runner, Target};
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::{Error, OpenError, connect};
+
+mod embedded {
+    refinery::embed_migrations!("migrations/main");
+}
+
+/// The migrations inside this binary.
+#[must_use]
+pub fn embedded() -> Vec<Migration> {
+    embedded::migrations::runner().get_migrations().clone()
+}
+
+/// What [`run`] did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Schema version before; 0 for a new database.
+    pub from: i32,
+    /// Schema version now.
+    pub to: i32,
+    /// The checked copy of the database as it was before an upgrade.
+    pub snapshot: Option<PathBuf>,
+}
+
+/// Applies what is missing. Before an upgrade a snapshot is taken into
+/// `snapshots` and checked; a failure leaves the version before it in place.
+///
+/// # Errors
+/// When the file is no database of agentd, is newer than this binary, was
+/// migrated by other texts than this binary's, or a migration fails.
+pub fn run(
+    connection: &mut Connection,
+    migrations: Vec<Migration>,
+    snapshots: &Path,
+    label: &str,
+) -> Result<Report, OpenError> {
+    let from = version(connection)?;
+    let to = migrations.iter().map(Migration::version).max().unwrap_or(0);
+    if from > to {
+        let snapshot = newest_snapshot(snapshots, to);
+        return Err(OpenError::Newer { found: from, known: to, snapshot });
+    }
+    let mut report = Report { from, to, snapshot: None };
+    if from > 0 && from < to {
+        report.snapshot = Some(snapshot(connection, snapshots, from, label)?);
+    }
+    // Inside a transaction this pragma does nothing, so it is set around all
+    // migrations, and what it would have caught is looked for afterwards.
+    connection.execute_batch("PRAGMA foreign_keys = OFF").map_err(Error::from)?;
+    // A runner checks the order of what it is given.
+    let mut migrations = migrations;
+    migrations.sort_by_key(Migration::version);
+    Runner::new(&migrations)
+        .set_abort_divergent(true)
+        .set_abort_missing(true)
+        .set_target(Target::Latest)
+        .run(connection)
+        .map_err(|error| failed(&error, report.snapshot.clone()))?;
+    let broken: Option<String> = connection
+        .query_row("PRAGMA foreign_key_check", [], |row| row.get(0))
+        .optional()
+        .map_err(Error::from)?;
+    if let Some(table) = broken {
+        let reason = format!("a row of table {table:?} refers to one that is not there");
+        return Err(OpenError::Migration { reason, snapshot: report.snapshot });
+    }
+    connection.execute_batch("PRAGMA foreign_keys = ON").map_err(Error::from)?;
+    Ok(report)
+}
+
+fn failed(error: &refinery::Error, snapshot: Option<PathBuf>) -> OpenError {
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        reason = format!("{reason}: {cause}");
+        source = cause.source();
+    }
+    OpenError::Migration { reason, snapshot }
+}
+
+/// The version of the schema in a database; 0 when it is new.
+fn version(connection: &Connection) -> Result<i32, OpenError> {
+    let tables = |name: &str| -> Result<i64, Error> {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name LIKE ?1";
+        Ok(connection.query_row(sql, [name], |row| row.get(0))?)
+    };
+    if tables("refinery_schema_history")? == 0 {
+        if tables("%")? > 0 {
+            return Err(OpenError::Foreign);
+        }
+        return Ok(0);
+    }
+    let sql = "SELECT coalesce(max(version), 0) FROM refinery_schema_history";
+    Ok(connection.query_row(sql, [], |row| row.get(0)).map_err(Error::from)?)
+}
+
+/// A copy of the database, whole and checked, under a name that tells its
+/// schema version.
+fn snapshot(
+    connection: &Connection,
+    folder: &Path,
+    version: i32,
+    label: &str,
+) -> Result<PathBuf, OpenError> {
+    let io = |source| OpenError::Folder { folder: folder.into(), source };
+    std::fs::create_dir_all(folder).map_err(io)?;
+    let path = folder.join(format!("agentd-schema{version:04}-{label}.db"));
+    let partial = path.with_extension("partial");
+    let _ = std::fs::remove_file(&partial);
+    connection
+        .execute("VACUUM INTO ?1", [partial.to_string_lossy()])
+        .map_err(Error::from)?;
+    let copy = connect::plain(&partial)?;
+    let verdict: String = copy
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        .map_err(Error::from)?;
+    drop(copy);
+    if verdict != "ok" {
+        let _ = std::fs::remove_file(&partial);
+        return Err(OpenError::Damaged { verdict });
+    }
+    std::fs::File::open(&partial).and_then(|file| file.sync_all()).map_err(io)?;
+    std::fs::rename(&partial, &path).map_err(io)?;
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+    Ok(path)
+}
+
+/// The latest snapshot that a binary with schema version `known` can use.
+fn newest_snapshot(folder: &Path, known: i32) -> Option<PathBuf> {
+    let schema = |path: &Path| -> Option<i32> {
+        let name = path.file_name()?.to_str()?.strip_prefix("agentd-schema")?;
+        path.extension().filter(|extension| *extension == "db")?;
+        name.get(..4)?.parse().ok()
+    };
+    let paths = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let usable = paths.filter(|path| schema(path).is_some_and(|version| version <= known));
+    usable.max_by_key(|path| std::fs::metadata(path).and_then(|found| found.modified()).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn migration(name: &str, sql: &str) -> Migration {
+        Migration::unapplied(name, sql).expect("a valid name")
+    }
+
+    fn first() -> Migration {
+        migration("V0001__first", "CREATE TABLE a (x INTEGER PRIMARY KEY) STRICT;")
+    }
+
+    struct Place {
+        folder: tempfile::TempDir,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().expect("a folder") }
+        }
+
+        fn open(&self) -> Connection {
+            connect::writer(&self.folder.path().join("agentd.db")).expect("opens")
+        }
+
+        fn run(&self, migrations: Vec<Migration>) -> Result<Report, OpenError> {
+            run(&mut self.open(), migrations, &self.folder.path().join("snapshots"), "now")
+        }
+    }
+
+    #[test]
+    fn every_file_is_embedded_and_no_released_one_has_changed() {
+        let files = std::fs::read_dir("migrations/main").expect("the folder").count();
+        let embedded = embedded();
+        assert_eq!(embedded.len(), files, "a file is not named V0000__what.sql");
+        let frozen = [(1, "spine", 3_286_160_917_033_218_612_u64)];
+        for (version, name, checksum) in frozen {
+            let found = embedded.iter().find(|found| found.version() == version);
+            let found = found.expect("a released migration is gone");
+            assert_eq!((found.name(), found.checksum()), (name, checksum), "V{version:04} changed");
+        }
+        assert_eq!(embedded.len(), frozen.len(), "freeze the new migration here");
+    }
+
+    #[test]
+    fn an_upgrade_is_preceded_by_a_snapshot_that_opens() {
+        let place = Place::new();
+        let report = place.run(vec![first()]).expect("a new database");
+        assert_eq!(report, Report { from: 0, to: 1, snapshot: None });
+        place.open().execute("INSERT INTO a VALUES (7)", []).expect("a row");
+
+        let second = migration("V0002__second", "ALTER TABLE a ADD COLUMN y TEXT;");
+        let report = place.run(vec![first(), second]).expect("an upgrade");
+        let snapshot = connect::plain(&report.snapshot.expect("a snapshot")).expect("opens");
+        let kept: i64 =
+            snapshot.query_row("SELECT x FROM a", [], |row| row.get(0)).expect("the row");
+        assert_eq!((kept, version(&snapshot).expect("a version")), (7, 1));
+    }
+
+    #[test]
+    fn a_newer_database_is_refused_and_the_snapshot_named() {
+        let place = Place::new();
+        place.run(vec![first()]).expect("a new database");
+        let second = migration("V0002__second", "CREATE TABLE b (x INTEGER) STRICT;");
+        place.run(vec![first(), second]).expect("an upgrade");
+        match place.run(vec![first()]) {
+            Err(OpenError::Newer { found: 2, known: 1, snapshot: Some(path) }) => {
+                assert!(path.ends_with("snapshots/agentd-schema0001-now.db"));
+            }
+            other => panic!("expected a refusal, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_failing_migration_leaves_the_version_before_it() {
+        let place = Place::new();
+        place.run(vec![first()]).expect("a new database");
+        let bad = migration("V0002__bad", "CREATE TABLE c (x INTEGER) STRICT; SELECT nonsense;");
+        let error = place.run(vec![first(), bad]).expect_err("it fails");
+        assert!(error.to_string().contains("nonsense"), "{error}");
+        assert_eq!(version(&place.open()).expect("a version"), 1);
+        place.run(vec![first()]).expect("the version before it still starts");
+    }
+
+    #[test]
+    fn an_edited_migration_and_a_foreign_database_are_refused() {
+        let place = Place::new();
+        place.run(vec![first()]).expect("a new database");
+        let edited = migration("V0001__first", "CREATE TABLE a (z INTEGER) STRICT;");
+        assert!(matches!(place.run(vec![edited]), Err(OpenError::Migration { .. })));
+
+        let other = Place::new();
+        other.open().execute_batch("CREATE TABLE theirs (x)").expect("a table");
+        assert!(matches!(other.run(vec![first()]), Err(OpenError::Foreign)));
+    }
+
+    #[test]
+    fn a_migration_that_breaks_a_reference_is_found() {
+        let place = Place::new();
+        let bad = "CREATE TABLE p (x INTEGER PRIMARY KEY); \
+                   CREATE TABLE c (x INTEGER REFERENCES p(x)); INSERT INTO c VALUES (1);";
+        let error = place.run(vec![migration("V0001__bad", bad)]).expect_err("it is found");
+        assert!(error.to_string().contains("\"c\""), "{error}");
+    }
+}

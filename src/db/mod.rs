@@ -1,0 +1,325 @@
+//! The database engine: one writer with group commit, a few readers,
+//! migrations, maintenance. It knows SQL and files, and no feature.
+//!
+//! Features hand closures to [`Db::write`] and [`Db::read`]; only this folder
+//! uses `rusqlite`. A write closure may run more than once, so it must be
+//! short, touch nothing but its transaction, and decide again each time.
+
+mod connect;
+mod error;
+mod lock;
+mod maintenance;
+mod metrics;
+pub mod migrate;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod tx;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use error::Error;
+pub use lock::FolderLock;
+use metrics::{Health, Metrics};
+pub use rusqlite::types::{ToSql, Type as SqlType, Value};
+pub use rusqlite::params;
+pub use tx::{Row, Tx};
+
+/// An error while reading a column, in the words of the engine.
+pub type RowError = rusqlite::Error;
+
+/// How long a connection waits for a lock of another one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes in a page of the database and its log.
+const PAGE_BYTES: u64 = 4096;
+
+/// How the engine is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The database file; its folder also holds the log and the snapshots.
+    pub path: PathBuf,
+    /// Threads that read.
+    pub readers: usize,
+    /// A read longer than this is stopped.
+    pub read_deadline: Duration,
+    /// Writes and reads that may wait before more are refused.
+    pub queue: usize,
+    /// The log's size in bytes above which commits wait for it to start over.
+    pub wal_bound: u64,
+    /// New work is refused below this many free bytes on the file system.
+    pub min_free_bytes: u64,
+}
+
+/// Why a data folder or its database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process works on this folder.
+    #[error("the data folder {folder:?} is in use by process {pid}; stop it first, or choose another folder")]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+        /// The other process's id.
+        pid: String,
+    },
+    /// The folder cannot be made or written.
+    #[error("the data folder {folder:?} cannot be used: {source}; it must be a folder that this user can write")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// A database that another program made.
+    #[error("this file is a database, but not one of agentd's; choose another path, agentd will not touch it")]
+    Foreign,
+    /// A newer agentd has been here.
+    #[error("the database has schema version {found}, this agentd knows {known}: install the newer agentd again, or restore a snapshot from before the upgrade{}", named(.snapshot.as_deref()))]
+    Newer {
+        /// The version in the file.
+        found: i32,
+        /// The newest version this binary knows.
+        known: i32,
+        /// A snapshot that this binary can use.
+        snapshot: Option<PathBuf>,
+    },
+    /// A migration did not go through; the database is as it was before it.
+    #[error("the database could not be brought to this version: {reason}{}", named(.snapshot.as_deref()))]
+    Migration {
+        /// What the runner says.
+        reason: String,
+        /// The snapshot from before the upgrade.
+        snapshot: Option<PathBuf>,
+    },
+    /// The database fails SQLite's own check.
+    #[error("the database is damaged ({verdict}); restore a backup")]
+    Damaged {
+        /// The first line of the check.
+        verdict: String,
+    },
+    /// Anything else SQLite says.
+    #[error(transparent)]
+    Database(#[from] Error),
+    /// The metrics could not be registered: a fault of ours.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+fn named(snapshot: Option<&Path>) -> String {
+    snapshot.map_or_else(String::new, |path| format!("; the snapshot is {}", path.display()))
+}
+
+/// The engine. Clones share it.
+#[derive(Clone)]
+pub struct Db(Arc<Shared>);
+
+struct Shared {
+    writes: Arc<writer::Inbox>,
+    reads: Arc<reader::Inbox>,
+    health: Arc<Health>,
+    options: Options,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Default)]
+struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    stop_maintenance: Option<mpsc::Sender<()>>,
+}
+
+impl Db {
+    /// Opens the database, brings it to this binary's schema, starts the threads.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing is left running.
+    pub fn open(options: Options, registry: &prometheus::Registry) -> Result<(Self, migrate::Report), OpenError> {
+        let folder = options.path.parent().unwrap_or(Path::new("."));
+        let mut connection = connect::writer(&options.path)?;
+        let label = crate::clock::system_now().micros().to_string();
+        let report =
+            migrate::run(&mut connection, migrate::embedded(), &folder.join("snapshots"), &label)?;
+        let metrics = Metrics::new(registry)?;
+        let db = Self(Arc::new(Shared {
+            writes: Arc::new(writer::Inbox::new(options.queue)),
+            reads: Arc::new(reader::Inbox::new(options.queue)),
+            health: Arc::default(),
+            options,
+            threads: Mutex::default(),
+        }));
+        db.measure_space();
+        db.start(connection, metrics)?;
+        Ok((db, report))
+    }
+
+    fn start(&self, connection: rusqlite::Connection, metrics: Metrics) -> Result<(), OpenError> {
+        let shared = &self.0;
+        let path = shared.options.path.clone();
+        let mut threads = shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer_path = path.clone();
+        let writer = writer::Writer {
+            open: Box::new(move || connect::writer(&writer_path)),
+            inbox: shared.writes.clone(),
+            health: shared.health.clone(),
+            metrics,
+            wal_bound_pages: shared.options.wal_bound / PAGE_BYTES,
+        };
+        threads.handles.push(spawn("agentd-db-write", move || writer.run(connection))?);
+        let reader_path = path.clone();
+        let open: Arc<dyn Fn() -> _ + Send + Sync> = Arc::new(move || connect::reader(&reader_path));
+        for _ in 0..shared.options.readers {
+            let reader = reader::Reader {
+                open: open.clone(),
+                inbox: shared.reads.clone(),
+                deadline: shared.options.read_deadline,
+            };
+            threads.handles.push(spawn("agentd-db-read", move || reader.run())?);
+        }
+        let (stop, stopped) = mpsc::channel();
+        let maintenance = maintenance::Maintenance::new(self.clone(), &path);
+        threads.handles.push(spawn("agentd-db-care", move || maintenance.run(&stopped))?);
+        threads.stop_maintenance = Some(stop);
+        Ok(())
+    }
+
+    /// Runs `work` in a write transaction; the answer comes after the commit.
+    ///
+    /// # Errors
+    /// When nothing was written; see [`Error`].
+    pub async fn write<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&Tx<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.write_with(work, move |outcome| {
+            let _ = sender.send(outcome);
+        });
+        receiver.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Like [`write`](Self::write), and runs `after` on the writer's thread
+    /// between the commit and the answer, also when whoever asked has gone
+    /// away: for what must be in step with the database, such as a cache.
+    ///
+    /// # Errors
+    /// When nothing was written; see [`Error`].
+    pub async fn write_then<T, F, A>(&self, work: F, after: A) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&Tx<'_>) -> Result<T, Error> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.write_with(work, move |outcome| {
+            let _ = sender.send(outcome.inspect(after));
+        });
+        receiver.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Like [`write`](Self::write), but tells `done` instead, on the writer's
+    /// thread right after the commit, so it must be short and never wait. It
+    /// is told even when whoever asked has gone away.
+    pub fn write_with<T, F, D>(&self, work: F, done: D)
+    where
+        T: Send + 'static,
+        F: FnMut(&Tx<'_>) -> Result<T, Error> + Send + 'static,
+        D: FnOnce(Result<T, Error>) + Send + 'static,
+    {
+        self.0.writes.put(writer::closure(work, done), false);
+    }
+
+    /// Like [`write_with`](Self::write_with), but never refused for want of
+    /// room: for writes whose number something else bounds, such as the ends
+    /// of running jobs.
+    pub fn write_always<T, F, D>(&self, work: F, done: D)
+    where
+        T: Send + 'static,
+        F: FnMut(&Tx<'_>) -> Result<T, Error> + Send + 'static,
+        D: FnOnce(Result<T, Error>) + Send + 'static,
+    {
+        self.0.writes.put(writer::closure(work, done), true);
+    }
+
+    /// Runs `work` in a read transaction on a reader's thread.
+    ///
+    /// # Errors
+    /// When the read failed, took too long, or too many wait.
+    pub async fn read<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let done = move |outcome| {
+            let _ = sender.send(outcome);
+        };
+        self.0.reads.put(reader::read(work, done));
+        let outcome = receiver.await.unwrap_or(Err(Error::Closed));
+        reader::name_deadline(outcome, self.0.options.read_deadline)
+    }
+
+    /// Why the last writes failed; `None` while they work.
+    #[must_use]
+    pub fn fault(&self) -> Option<Error> {
+        self.0.health.fault()
+    }
+
+    /// Whether the file system has less free space than new work needs.
+    #[must_use]
+    pub fn nearly_full(&self) -> bool {
+        self.0.health.free_bytes() < self.0.options.min_free_bytes
+    }
+
+    /// Free bytes on the file system, as last measured.
+    #[must_use]
+    pub fn free_bytes(&self) -> u64 {
+        self.0.health.free_bytes()
+    }
+
+    /// Writes that wait for the writer.
+    #[must_use]
+    pub fn waiting_writes(&self) -> usize {
+        self.0.writes.len()
+    }
+
+    /// Bytes of the database file and of its log.
+    #[must_use]
+    pub fn file_bytes(&self) -> (u64, u64) {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+        let path = &self.0.options.path;
+        let mut wal = path.clone().into_os_string();
+        wal.push("-wal");
+        (size(path), size(Path::new(&wal)))
+    }
+
+    /// Finishes what waits, checkpoints, closes the files, joins the threads.
+    /// Blocks; later calls on any clone answer [`Error::Closed`].
+    pub fn close(&self) {
+        let threads =
+            std::mem::take(&mut *self.0.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(threads.stop_maintenance);
+        self.0.reads.close();
+        self.0.writes.close();
+        for handle in threads.handles {
+            let _ = handle.join();
+        }
+    }
+
+    fn wal_pages(&self) -> u64 {
+        self.0.health.wal_pages()
+    }
+
+    fn measure_space(&self) {
+        let folder = self.0.options.path.parent().unwrap_or(Path::new("."));
+        let free = rustix::fs::statvfs(folder).map_or(0, |found| found.f_bavail * found.f_frsize);
+        self.0.health.set_free_bytes(free);
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(work);
+    spawned.map_err(|error| Error::Io(format!("no thread {name}: {error}")).into())
+}

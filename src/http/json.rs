@@ -1,0 +1,236 @@
+//! Request bodies: JSON, held to limits of size, depth and time before anyone
+//! looks at them, and errors that name the place.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev, web};
+use bytes::{Bytes, BytesMut};
+use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
+use serde::de::DeserializeOwned;
+
+use super::{FieldError, Problem};
+
+/// What a body may be.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// Bytes; more is answered with 413.
+    pub bytes: usize,
+    /// How long a client may take to send it.
+    pub time: Duration,
+}
+
+/// Arrays and objects inside one another, at most. What is accepted here can
+/// be read by every recursive reader behind it.
+const MAX_DEPTH: usize = 64;
+
+/// A body of type `T`; unknown fields are refused by `T` itself.
+#[derive(Debug)]
+pub struct Json<T> {
+    /// What was sent.
+    pub value: T,
+    /// The bytes as they came, for fingerprints.
+    pub bytes: Bytes,
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let admitted = admit(request);
+        let payload = payload.take();
+        async move {
+            let limits = admitted?;
+            let read = tokio::time::timeout(limits.time, collect(payload, limits.bytes));
+            let bytes = read.await.unwrap_or_else(|_| Err(too_slow(limits.time)))?;
+            let value = parse(&bytes)?;
+            Ok(Self { value, bytes })
+        }
+        .boxed_local()
+    }
+}
+
+/// What can be told from the head alone.
+fn admit(request: &HttpRequest) -> Result<BodyLimits, Problem> {
+    let limits = request.app_data::<web::Data<BodyLimits>>().map(|limits| ***limits);
+    let limits = limits.ok_or_else(|| Problem::internal("no body limits are configured"))?;
+    if let Ok(Some(kind)) = request.mime_type() {
+        let json = kind.subtype() == "json" || kind.suffix().is_some_and(|suffix| suffix == "json");
+        // curl -d says "form" when nobody tells it otherwise, so only what is
+        // plainly something else is refused; the bytes must be JSON anyway.
+        if !json && kind.type_() != "text" && kind.essence_str() != "application/x-www-form-urlencoded" {
+            let detail = format!("the body is {kind}, this route takes application/json");
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+        }
+    }
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > limits.bytes) {
+        return Err(too_large(limits.bytes));
+    }
+    Ok(limits)
+}
+
+async fn collect(mut payload: dev::Payload, limit: usize) -> Result<Bytes, Problem> {
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| {
+            Problem::bad_request("incomplete_body", format!("the body did not arrive whole: {error}"))
+        })?;
+        if whole.len() + chunk.len() > limit {
+            return Err(too_large(limit));
+        }
+        if whole.is_empty() {
+            whole = BytesMut::from(chunk);
+        } else {
+            whole.extend_from_slice(&chunk);
+        }
+    }
+    Ok(whole.freeze())
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    check_depth(bytes)?;
+    serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, &error))
+}
+
+/// Reads again, slowly, to find the path of the fault.
+fn explain<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Problem {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Problem::bad_request("malformed_json", "the body is empty; a JSON object is expected");
+    }
+    if error.is_syntax() || error.is_eof() {
+        return Problem::bad_request("malformed_json", format!("the body is not JSON: {error}"));
+    }
+    let reader = &mut serde_json::Deserializer::from_slice(bytes);
+    match serde_path_to_error::deserialize::<_, T>(reader) {
+        Ok(_) => Problem::bad_request("malformed_json", format!("the body is not JSON: {error}")),
+        Err(found) => {
+            let mut detail = found.inner().to_string();
+            if let Some(place) = detail.rfind(" at line ") {
+                detail.truncate(place);
+            }
+            let mut pointer = pointer(found.path());
+            // serde reports an unknown field at the object that holds it.
+            if let Some(name) = detail.strip_prefix("unknown field `")
+                && let Some((name, _)) = name.split_once('`')
+                && !pointer.ends_with(&format!("/{name}"))
+            {
+                pointer = format!("{pointer}/{}", escape(name));
+            }
+            let code = if detail.starts_with("unknown field") { "unknown_field" } else { "invalid_request" };
+            let error = FieldError { pointer, detail };
+            Problem::bad_request(code, error.to_string()).with_errors(vec![error])
+        }
+    }
+}
+
+/// A JSON pointer (RFC 6901).
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let segment = |segment: &Segment| match segment {
+        Segment::Seq { index } => Some(format!("/{index}")),
+        Segment::Map { key } => Some(format!("/{}", escape(key))),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    };
+    path.iter().filter_map(segment).collect()
+}
+
+fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+/// Counts brackets outside strings. Runs over every body, so it does nothing else.
+fn check_depth(bytes: &[u8]) -> Result<(), Problem> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for (place, byte) in bytes.iter().enumerate() {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Err(Problem::bad_request(
+                        "too_deep",
+                        format!("more than {MAX_DEPTH} arrays or objects inside one another at byte {place}"),
+                    ));
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "payload_too_large",
+        format!("the body is larger than {limit} bytes"),
+    )
+}
+
+fn too_slow(limit: Duration) -> Problem {
+    Problem::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "request_timeout",
+        format!("the body did not arrive within {} s", limit.as_secs_f32()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its reading is tested")]
+    struct Sample {
+        name: String,
+        inner: Option<Inner>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its reading is tested")]
+    struct Inner {
+        list: Vec<u8>,
+    }
+
+    fn fault(body: &str) -> String {
+        let problem = parse::<Sample>(body.as_bytes()).expect_err("it is refused");
+        format!("{problem} {:?}", problem.0.errors.iter().map(|e| &e.pointer).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_fault_names_its_place() {
+        assert!(fault(r#"{"name":"a","nmae":1}"#).starts_with("unknown_field: /nmae: unknown field"));
+        assert!(fault(r#"{"name":"a","inner":{"list":[1,2,"x"]}}"#).contains(r#"["/inner/list/2"]"#));
+        assert!(fault(r#"{"name":"a","inner":{"list":[],"a/b":1}}"#).contains("/inner/a~1b"));
+        assert!(fault(r#"{"name":5}"#).starts_with("invalid_request: /name: invalid type"));
+        assert!(fault("{").starts_with("malformed_json"));
+        assert!(fault(" ").contains("the body is empty"));
+        assert!(fault(r#"{"inner":null}"#).contains("missing field `name`"));
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_strings_only() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(check_depth(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(check_depth(nested(MAX_DEPTH + 1).as_bytes()).is_err());
+        let text = format!("[\"\\\"{}\"]", "[".repeat(1000));
+        assert!(check_depth(text.as_bytes()).is_ok());
+    }
+}

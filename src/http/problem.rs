@@ -1,0 +1,231 @@
+//! The one shape of every error: `application/problem+json` (RFC 9457).
+
+use std::fmt;
+
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+
+use crate::db;
+
+/// An error as a client sees it: what is wrong, where, and what to do.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    hint: Option<String>,
+    errors: Vec<FieldError>,
+    retry_after: Option<u64>,
+    /// For the log only, never for the client.
+    cause: Option<String>,
+}
+
+/// One fault in a request's body or parameters.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct FieldError {
+    /// Where: a JSON pointer into the body, or a parameter's name.
+    pub pointer: String,
+    /// What is wrong there.
+    pub detail: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl Problem {
+    /// A problem with its HTTP status, its stable code, and what is wrong.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self(Box::new(Parts {
+            status,
+            code,
+            detail: detail.into(),
+            hint: None,
+            errors: Vec::new(),
+            retry_after: None,
+            cause: None,
+        }))
+    }
+
+    /// 400: the request cannot be understood or breaks a rule.
+    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    /// 400 with the field in which the fault lies.
+    pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        let error = FieldError { pointer: pointer.into(), detail: detail.into() };
+        let problem = Self::bad_request("invalid_request", error.to_string());
+        problem.with_errors(vec![error])
+    }
+
+    /// 401: no credential that counts. Never says which part was wrong.
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "a valid credential is required")
+            .with_hint("send the API key as X-API-Key or Authorization: Bearer, the admin key as X-Admin-Key")
+    }
+
+    /// 403: a credential that counts, but not for this.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// 404 for the thing named by `what`, also when it belongs to someone else.
+    #[must_use]
+    pub fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no such {what}"))
+    }
+
+    /// 409: the thing is in a state that does not allow this.
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// 503 with when to try again.
+    pub fn unavailable(code: &'static str, detail: impl Into<String>, retry_after: u64) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).with_retry_after(retry_after)
+    }
+
+    /// 500: a fault of ours; the cause goes to the log only.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "the service met an error of its own",
+        )
+        .with_hint("the log has the cause under this request id")
+        .with_cause(cause)
+    }
+
+    /// What the client can do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// The faults one by one.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.0.errors = errors;
+        self
+    }
+
+    /// Seconds after which another attempt makes sense.
+    #[must_use]
+    pub fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
+    /// What the log is told besides.
+    #[must_use]
+    pub fn with_cause(mut self, cause: impl fmt::Display) -> Self {
+        self.0.cause = Some(cause.to_string());
+        self
+    }
+
+    /// What only the log may know.
+    #[must_use]
+    pub fn cause(&self) -> Option<&str> {
+        self.0.cause.as_deref()
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    /// The answer, carrying the request's id.
+    #[must_use]
+    pub fn response(&self, request_id: &str) -> HttpResponse {
+        let parts = &self.0;
+        let body = Body {
+            r#type: format!("urn:agentd:problem:{}", parts.code),
+            title: parts.status.canonical_reason().unwrap_or("Error"),
+            status: parts.status.as_u16(),
+            code: parts.code,
+            detail: &parts.detail,
+            hint: parts.hint.as_deref(),
+            request_id,
+            errors: &parts.errors,
+        };
+        let mut response = HttpResponse::build(parts.status);
+        response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        if let Some(seconds) = parts.retry_after {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if parts.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer realm=\"agentd\"");
+            response.insert_header((header::WWW_AUTHENTICATE, scheme));
+        }
+        if parts.code == "payload_too_large" || parts.code == "request_timeout" {
+            // What is left of the body will not be read.
+            response.force_close();
+        }
+        response.body(serde_json::to_vec(&body).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.code, self.0.detail)
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = if self.pointer.is_empty() { "the body" } else { &self.pointer };
+        write!(f, "{place}: {}", self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// Replaced by the request observer, which knows the request's id.
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        self.response("")
+    }
+}
+
+impl From<db::Error> for Problem {
+    fn from(error: db::Error) -> Self {
+        use db::Error;
+        let unavailable = |code, detail: &str| Self::unavailable(code, detail, 5).with_cause(&error);
+        match &error {
+            Error::Full => unavailable("disk_full", "the disk is full; nothing was changed"),
+            Error::ReadOnly(_) => {
+                unavailable("disk_read_only", "the disk does not accept writes; nothing was changed")
+            }
+            Error::Io(_) => {
+                unavailable("storage_unavailable", "the database cannot be used; nothing was changed")
+            }
+            Error::Overloaded => unavailable("overloaded", "too much waits for the database"),
+            Error::Deadline(_) => unavailable("query_timeout", "the query took too long")
+                .with_hint("narrow the filters or ask for a smaller page"),
+            Error::Closed => unavailable("draining", "the service is shutting down"),
+            Error::Panicked(_) | Error::Constraint(_) | Error::Sql(_) => Self::internal(&error),
+        }
+    }
+}

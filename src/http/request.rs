@@ -1,0 +1,189 @@
+//! Around every request: its id, its line in the log, its place in the metrics,
+//! and the last word on how an error looks.
+
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage as _, HttpResponse, web};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
+
+use super::Problem;
+use super::route::WrongMethod;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a handler or extractor adds to the request's line in the log.
+#[derive(Clone, Debug)]
+pub struct LogFields {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The public id of the key.
+    pub key: String,
+}
+
+/// Counters of the HTTP side.
+#[derive(Clone)]
+pub struct HttpMetrics {
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+    in_flight: IntGauge,
+}
+
+impl HttpMetrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    /// When a name is taken.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let requests = IntCounterVec::new(
+            Opts::new("http_requests_total", "Requests answered, by route, method and status."),
+            &["method", "route", "status"],
+        )?;
+        let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        let seconds = HistogramVec::new(
+            HistogramOpts::new("http_request_duration_seconds", "Time to the head of the answer, by route.")
+                .buckets(buckets),
+            &["method", "route"],
+        )?;
+        let in_flight = IntGauge::new("http_requests_in_flight", "Requests that wait for their answer.")?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(in_flight.clone()))?;
+        Ok(Self { requests, seconds, in_flight })
+    }
+}
+
+/// The middleware.
+///
+/// # Errors
+/// Only those that the server itself handles.
+pub async fn observe<B: MessageBody + 'static>(
+    metrics: web::Data<HttpMetrics>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let start = Instant::now();
+    let id = request_id(&request);
+    metrics.in_flight.inc();
+    let outcome = next.call(request).await;
+    metrics.in_flight.dec();
+    let mut response = match outcome {
+        Ok(response) => response.map_into_boxed_body(),
+        Err(error) => return Err(error),
+    };
+    let cause = finish_error(&mut response, &id);
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    count(&metrics, &response, seconds);
+    log(&response, &id, seconds, cause.as_deref());
+    Ok(response)
+}
+
+/// The client's id when it is harmless to print, else a new one.
+fn request_id(request: &ServiceRequest) -> String {
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let harmless = |id: &&str| {
+        (1..=64).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    given.filter(harmless).map_or_else(new_request_id, str::to_owned)
+}
+
+fn new_request_id() -> String {
+    format!("{:032x}", u128::from_ne_bytes(crate::id::random_bytes()))
+}
+
+/// Gives an error its final body; what the log should know of its cause.
+fn finish_error(response: &mut ServiceResponse, id: &str) -> Option<String> {
+    let status = response.status();
+    if status.as_u16() < 400 {
+        return None;
+    }
+    let (body, cause) = if let Some(error) = response.response().error() {
+        if let Some(problem) = error.as_error::<Problem>() {
+            (problem.response(id), problem.cause().map(str::to_owned))
+        } else if let Some(wrong) = error.as_error::<WrongMethod>() {
+            (wrong.response(id), None)
+        } else {
+            foreign_error(status, error, id)
+        }
+    } else {
+        return None;
+    };
+    *response.response_mut() = body;
+    cause
+}
+
+/// An error of the framework, such as a path parameter that is no id.
+fn foreign_error(status: StatusCode, error: &actix_web::Error, id: &str) -> (HttpResponse, Option<String>) {
+    let problem = if status.is_server_error() {
+        Problem::internal(error)
+    } else {
+        Problem::new(status, "bad_request", error.to_string())
+    };
+    (problem.response(id), problem.cause().map(str::to_owned))
+}
+
+fn count(metrics: &HttpMetrics, response: &ServiceResponse, seconds: f64) {
+    let pattern = response.request().match_pattern();
+    let route = pattern.as_deref().unwrap_or("none");
+    let method = bounded_method(response.request().method().as_str());
+    metrics.requests.with_label_values(&[method, route, response.status().as_str()]).inc();
+    metrics.seconds.with_label_values(&[method, route]).observe(seconds);
+}
+
+/// A client can send any word as a method; a label must not grow with them.
+fn bounded_method(method: &str) -> &str {
+    match method {
+        "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
+        _ => "other",
+    }
+}
+
+fn log(response: &ServiceResponse, id: &str, seconds: f64, cause: Option<&str>) {
+    let request = response.request();
+    let fields = request.extensions().get::<LogFields>().cloned();
+    let (tenant, key) = fields.map(|fields| (fields.tenant, fields.key)).unzip();
+    let status = response.status().as_u16();
+    let duration_ms = (seconds * 1e6).round() / 1e3;
+    let trace_id = trace_id(request);
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "agentd::request",
+                method = %request.method(),
+                path = request.path(),
+                status,
+                duration_ms,
+                tenant,
+                key,
+                request_id = id,
+                trace_id,
+                cause,
+                "request"
+            )
+        };
+    }
+    let quiet = matches!(request.path(), "/health" | "/api/v1/health" | "/ready" | "/metrics");
+    match status {
+        // 503 is an answer, not a fault: whoever caused it has logged it once.
+        503 => line!(warn),
+        500.. => line!(error),
+        _ if quiet => line!(debug),
+        _ => line!(info),
+    }
+}
+
+/// The trace that this request is part of (W3C Trace Context).
+fn trace_id(request: &actix_web::HttpRequest) -> Option<&str> {
+    let parent = request.headers().get("traceparent")?.to_str().ok()?;
+    let id = parent.strip_prefix("00-")?.get(..32)?;
+    let valid = parent.len() == 55 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && id != "0".repeat(32);
+    valid.then_some(id)
+}

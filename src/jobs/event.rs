@@ -1,0 +1,111 @@
+//! Events: what happened to a job, in order, without a gap.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::types::JobId;
+use crate::clock::Timestamp;
+use crate::http::sse;
+
+macro_rules! kinds {
+    ($($kind:ident = $name:literal),* $(,)?) => {
+        /// What happened.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind { $($kind),* }
+
+        impl Kind {
+            /// As written in answers.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name),* }
+            }
+
+            /// The kind of that name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$kind),)* _ => None }
+            }
+        }
+    };
+}
+
+kinds! {
+    Queued = "job.queued",
+    Started = "job.started",
+    Waiting = "job.waiting",
+    Retrying = "job.retrying",
+    StepStarted = "step.started",
+    StepFinished = "step.finished",
+    StepFailed = "step.failed",
+    Succeeded = "job.succeeded",
+    Failed = "job.failed",
+    Cancelled = "job.cancelled",
+    Dead = "job.dead",
+}
+
+impl Kind {
+    /// Whether no event comes after it.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Dead)
+    }
+}
+
+/// One event of one job.
+#[derive(Debug)]
+pub struct Event {
+    /// Its place among the job's events, from 1.
+    pub seq: i64,
+    /// What happened.
+    pub kind: Kind,
+    /// When.
+    pub at: Timestamp,
+    /// JSON object on one line.
+    pub data: Box<RawValue>,
+    job: JobId,
+    /// Made once, however many follow.
+    frame: OnceLock<Bytes>,
+}
+
+/// As a client sees it.
+#[derive(Serialize)]
+pub struct EventView<'a> {
+    id: i64,
+    r#type: &'static str,
+    job_id: JobId,
+    at: Timestamp,
+    data: &'a RawValue,
+}
+
+impl Event {
+    /// An event; `data` is JSON on one line, empty for an empty object.
+    #[must_use]
+    pub fn new(job: JobId, seq: i64, kind: Kind, at: Timestamp, data: String) -> Self {
+        let data = if data.is_empty() { None } else { RawValue::from_string(data).ok() };
+        let data = data.unwrap_or_else(empty);
+        Self { seq, kind, at, data, job, frame: OnceLock::new() }
+    }
+
+    /// As a client sees it.
+    #[must_use]
+    pub fn view(&self) -> EventView<'_> {
+        EventView { id: self.seq, r#type: self.kind.name(), job_id: self.job, at: self.at, data: &self.data }
+    }
+
+    /// As a frame of a stream.
+    #[must_use]
+    pub fn frame(&self) -> Bytes {
+        let make = || {
+            let json = serde_json::to_string(&self.view()).unwrap_or_default();
+            sse::frame(self.seq, self.kind.name(), &json)
+        };
+        self.frame.get_or_init(make).clone()
+    }
+}
+
+fn empty() -> Box<RawValue> {
+    RawValue::from_string("{}".to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,161 @@
+//! What runs jobs: handlers in a registry that `app` fills. This room knows
+//! none of them.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::types::{Failure, JobId};
+use crate::clock::Clock;
+use crate::http::FieldError;
+
+/// What a handler gives back: JSON, or how it failed.
+pub type Outcome = Result<String, Failure>;
+
+/// One attempt, as its handler sees it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The job.
+    pub job: JobId,
+    /// Whose it is: row number.
+    pub tenant: i64,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// JSON that fits the handler's schema.
+    pub input: Arc<str>,
+    /// Set when the attempt is no longer wanted: cancelled, out of time, or the
+    /// service stops. Whoever works long must look at it.
+    pub stop: CancellationToken,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Whether a handler changes anything outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// It only reads or computes: doing it twice does no harm.
+    Read,
+    /// It changes something.
+    Write,
+}
+
+/// The future of a handler that waits.
+pub type OutcomeFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// How a handler is run.
+pub enum Run {
+    /// Takes microseconds and never waits: called where it stands.
+    Inline(fn(&Call) -> Outcome),
+    /// Computes for long: on a thread of its own. When it does not stop in
+    /// time the job goes on without it.
+    Blocking(Arc<dyn Fn(&Call) -> Outcome + Send + Sync>),
+    /// Waits for others: a task, dropped when it does not stop in time.
+    Async(Box<dyn Fn(Call) -> OutcomeFuture + Send + Sync>),
+}
+
+/// A handler and what must be known before it is called.
+pub struct Handler {
+    /// Its name, such as `web.fetch`.
+    pub name: &'static str,
+    /// What it does, for people and models.
+    pub description: &'static str,
+    /// Whether it changes anything.
+    pub class: Class,
+    /// JSON Schema of its input; `true` for anything.
+    pub input_schema: Value,
+    /// The longest attempt when the client does not say.
+    pub timeout: Duration,
+    /// Attempts at the same time; none: as many as there are.
+    pub concurrency: Option<usize>,
+    /// How it is run.
+    pub run: Run,
+}
+
+struct Registered {
+    handler: Arc<Handler>,
+    /// None when the schema allows anything.
+    validator: Option<jsonschema::Validator>,
+}
+
+/// All handlers.
+#[derive(Default)]
+pub struct Registry {
+    handlers: Vec<Registered>,
+    by_name: HashMap<&'static str, usize>,
+}
+
+impl Registry {
+    /// Adds a handler.
+    ///
+    /// # Errors
+    /// When its name is taken or its schema is none: a fault of ours.
+    pub fn add(&mut self, handler: Handler) -> Result<(), String> {
+        let validator = match &handler.input_schema {
+            Value::Bool(true) => None,
+            schema => {
+                let validator = jsonschema::validator_for(schema);
+                Some(validator.map_err(|error| format!("schema of {}: {error}", handler.name))?)
+            }
+        };
+        if self.by_name.insert(handler.name, self.handlers.len()).is_some() {
+            return Err(format!("two handlers are named {}", handler.name));
+        }
+        self.handlers.push(Registered { handler: Arc::new(handler), validator });
+        Ok(())
+    }
+
+    /// A handler's place, by its name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The handler at a place that [`find`](Self::find) gave.
+    #[must_use]
+    pub fn get(&self, place: usize) -> Arc<Handler> {
+        self.handlers[place].handler.clone()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Handler> {
+        self.handlers.iter().map(|registered| &*registered.handler)
+    }
+
+    /// What of an input does not fit the handler's schema; empty when it fits.
+    #[must_use]
+    pub fn faults(&self, place: usize, input: &str) -> Vec<FieldError> {
+        let Some(validator) = &self.handlers[place].validator else { return Vec::new() };
+        let value: Value = match serde_json::from_str(input) {
+            Ok(value) => value,
+            Err(error) => return vec![FieldError { pointer: "/input".into(), detail: error.to_string() }],
+        };
+        let fault = |error: jsonschema::ValidationError<'_>| FieldError {
+            pointer: format!("/input{}", error.instance_path()),
+            // The library quotes the whole instance; a long one helps no one.
+            detail: shorten(&error.to_string()),
+        };
+        validator.iter_errors(&value).take(20).map(fault).collect()
+    }
+
+    /// The known name nearest to an unknown one.
+    #[must_use]
+    pub fn nearest(&self, name: &str) -> Option<&'static str> {
+        let near = |known: &&&str| (strsim::jaro_winkler(known, name) * 1000.0).round() as u32;
+        self.by_name.keys().max_by_key(near).copied()
+    }
+}
+
+fn shorten(text: &str) -> String {
+    const LONGEST: usize = 300;
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(LONGEST).collect();
+    format!("{start}…")
+}

@@ -1,0 +1,224 @@
+//! Jobs: on disk before they are acknowledged, done once their turn comes,
+//! followed live, and never lost.
+//!
+//! This room knows no tool and no agent: it runs handlers from a registry that
+//! `app` fills. A job's way: `submit` inserts it in a group commit and, when a
+//! place is free, starts it in the same transaction; otherwise the `queue`
+//! holds it. The `executor` runs it, and its end frees the place, which starts
+//! the next: nothing polls. `care` puts things right at start and over time.
+
+mod care;
+mod event;
+mod executor;
+pub mod handler;
+mod hub;
+mod metrics;
+mod queue;
+mod retry;
+mod routes;
+mod sql;
+mod stream;
+mod submit;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+pub use handler::{Call, Class, Handler, Outcome, Registry, Run};
+pub use routes::routes;
+pub use types::{ErrorClass, Failure, JobId, Status};
+
+use crate::clock::Clock;
+use crate::db::{self, Db};
+use crate::id::IdSource;
+use executor::Running;
+use hub::Hub;
+use metrics::Metrics;
+use queue::Queue;
+use types::{JobRow, QueueEntry};
+
+/// What bounds the work.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Jobs that run at the same time.
+    pub concurrency: usize,
+    /// Jobs that may wait, over all tenants, before submissions are refused.
+    pub queue: usize,
+    /// Bytes of JSON that a job may give back.
+    pub result_bytes: usize,
+    /// The longest `?wait=`.
+    pub wait: Duration,
+}
+
+/// What the service is built from.
+pub struct Parts {
+    /// The database.
+    pub db: Db,
+    /// The time.
+    pub clock: Clock,
+    /// Ids of jobs.
+    pub ids: IdSource,
+    /// What runs jobs.
+    pub registry: Registry,
+    /// What bounds the work.
+    pub limits: Limits,
+    /// Where jobs run, apart from the HTTP workers.
+    pub runtime: Handle,
+}
+
+/// The service. Clones share it.
+#[derive(Clone)]
+pub struct Jobs(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    clock: Clock,
+    ids: IdSource,
+    registry: Registry,
+    limits: Limits,
+    runtime: Handle,
+    metrics: Metrics,
+    queue: Mutex<Queue>,
+    running: Mutex<HashMap<i64, Running>>,
+    hub: Arc<Hub>,
+    /// The next lease: the boot epoch above, a counter below.
+    next_lease: AtomicI64,
+    started: AtomicBool,
+    draining: AtomicBool,
+    /// Somebody changed what the timer waits for.
+    timer: Notify,
+    /// A place was given back.
+    released: Notify,
+    me: Weak<Inner>,
+}
+
+impl Jobs {
+    /// The service, not yet running anything.
+    ///
+    /// # Errors
+    /// When a metric's name is taken.
+    pub fn new(parts: Parts, registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        let Parts { db, clock, ids, registry: handlers, limits, runtime } = parts;
+        let tool_limits = handlers.all().map(|handler| handler.concurrency).collect();
+        let metrics = Metrics::new(registry)?;
+        Ok(Self(Arc::new_cyclic(|me| Inner {
+            queue: Mutex::new(Queue::new(limits.concurrency, tool_limits)),
+            registry: handlers,
+            db,
+            clock,
+            ids,
+            limits,
+            runtime,
+            metrics,
+            running: Mutex::default(),
+            hub: Arc::default(),
+            next_lease: AtomicI64::new(0),
+            started: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            timer: Notify::new(),
+            released: Notify::new(),
+            me: me.clone(),
+        })))
+    }
+
+    /// Whether jobs are being run.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.0.started.load(Ordering::Acquire) && !self.is_draining()
+    }
+
+    /// Whether the service is being stopped.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
+    }
+
+    /// The handlers.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// Refreshes the gauges for somebody who reads the metrics.
+    pub fn refresh_metrics(&self) {
+        let (ready, delayed, running) = {
+            let queue = self.0.queue();
+            (queue.ready(), queue.delayed(), queue.running())
+        };
+        self.0.metrics.set_gauges(ready, delayed, running, self.0.hub.len());
+    }
+
+    /// A tenant's job.
+    async fn get(&self, tenant: i64, id: JobId) -> Result<Option<JobRow>, db::Error> {
+        self.0.db.read(move |tx| sql::read::get(tx, tenant, id)).await
+    }
+
+    /// Ends a waiting job at once, asks a running one to end.
+    async fn cancel(&self, tenant: i64, id: JobId) -> Result<sql::write::Cancel, db::Error> {
+        use sql::write::Cancel;
+        let now = self.0.clock.now();
+        let (inner, after) = (self.0.clone(), self.0.clone());
+        let work = move |tx: &db::Tx<'_>| sql::write::cancel(tx, &inner.registry, tenant, id, now);
+        let after = move |found: &Cancel| match found {
+            Cancel::Ended(entry, events) => {
+                after.queue().remove(entry);
+                after.metrics.finished(after.registry.get(entry.tool).name, Status::Cancelled);
+                after.hub.publish(id.no(), events);
+            }
+            Cancel::Running => after.stop_running(id.no()),
+            Cancel::Missing | Cancel::Finished(_) => {}
+        };
+        self.0.db.write_then(work, after).await
+    }
+
+    /// Deletes a finished job; its status, `None` when there is no such job.
+    async fn delete(&self, tenant: i64, id: JobId) -> Result<Option<Status>, db::Error> {
+        self.0.db.write(move |tx| sql::write::delete(tx, tenant, id)).await
+    }
+
+    /// Holds a tenant's jobs, or lets them start again.
+    pub fn hold(&self, tenant: i64, hold: bool) {
+        self.0.queue().hold(tenant, hold);
+        if !hold {
+            self.0.pump();
+        }
+    }
+}
+
+impl Inner {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<i64, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lease(&self) -> i64 {
+        self.next_lease.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Puts a job that is on disk into the queue.
+    fn enqueue(&self, entry: QueueEntry) {
+        let now = self.clock.now();
+        let (timer, delayed) = {
+            let mut queue = self.queue();
+            let before = queue.next_due();
+            queue.push(entry, now);
+            (queue.next_due() != before, entry.due_at > now)
+        };
+        if timer {
+            self.timer.notify_one();
+        }
+        if !delayed {
+            self.pump();
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! `/v1/jobs`, `/v1/tools`, and the short forms below `/agent`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::sql::read::{Filter, StepRow};
+use super::sql::write::Cancel;
+use super::stream::follow;
+use super::submit::{SubmitBody, Submitted};
+use super::types::{JobId, JobRow, NewJob, Status};
+use super::{Jobs, handler, sql};
+use crate::auth::{Caller, JobsRead, JobsWrite, Tenant};
+use crate::clock::Timestamp;
+use crate::http::idempotency::IdempotencyKey;
+use crate::http::page::{Page, PageRequest};
+use crate::http::query::Query;
+use crate::http::{Json, Problem, Routes};
+
+/// The routes of this room.
+#[must_use]
+pub fn routes() -> Routes {
+    Routes::default()
+        .add(Method::POST, "/agent/run", submit)
+        .add(Method::GET, "/agent/status/{id}", get)
+        .add(Method::POST, "/agent/cancel/{id}", cancel)
+        .add(Method::POST, "/v1/jobs", submit)
+        .add(Method::GET, "/v1/jobs", list)
+        .add(Method::GET, "/v1/jobs/{id}", get)
+        .add(Method::DELETE, "/v1/jobs/{id}", delete)
+        .add(Method::POST, "/v1/jobs/{id}/cancel", cancel)
+        .add(Method::POST, "/v1/jobs/{id}/retry", retry)
+        .add(Method::GET, "/v1/jobs/{id}/steps", steps)
+        .add(Method::GET, "/v1/jobs/{id}/events", events)
+        .add(Method::GET, "/v1/tools", tools)
+}
+
+type Service = web::Data<Jobs>;
+
+#[derive(Serialize)]
+struct JobView {
+    job_id: JobId,
+    status: Status,
+    tool: String,
+    input: Box<RawValue>,
+    result: Option<Box<RawValue>>,
+    error: Option<Box<RawValue>>,
+    attempt: u32,
+    max_attempts: u32,
+    interruptions: u32,
+    priority: i8,
+    cancel_requested: bool,
+    run_at: Timestamp,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    /// Tools of this version cost nothing.
+    cost_usd: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_of: Option<JobId>,
+}
+
+impl From<JobRow> for JobView {
+    fn from(row: JobRow) -> Self {
+        Self {
+            job_id: row.id,
+            status: row.status,
+            tool: row.tool,
+            input: row.input,
+            result: row.result,
+            error: row.error,
+            attempt: row.attempt,
+            max_attempts: row.options.max_attempts,
+            interruptions: row.interruptions,
+            priority: row.priority,
+            cancel_requested: row.cancel_requested_at.is_some(),
+            run_at: row.due_at,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+            cost_usd: "0",
+            metadata: row.metadata,
+            retry_of: row.retry_of,
+        }
+    }
+}
+
+async fn submit(
+    caller: Caller<JobsWrite>,
+    jobs: Service,
+    request: HttpRequest,
+    body: Json<SubmitBody>,
+) -> Result<HttpResponse, Problem> {
+    let wait = wait_time(&request)?;
+    let key = IdempotencyKey::of(&request, caller.tenant.no, &body.bytes)?;
+    let job = jobs.check(caller.tenant.no, body.value)?;
+    respond(&jobs, caller.tenant, job, key, wait).await
+}
+
+async fn retry(
+    caller: Caller<JobsWrite>,
+    jobs: Service,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let wait = wait_time(&request)?;
+    let key = IdempotencyKey::of(&request, caller.tenant.no, &bytes::Bytes::new())?;
+    let row = existing(&jobs, caller.tenant, &id).await?;
+    if !row.status.is_final() {
+        let detail = format!("the job is {}; only a finished one can be done again", row.status.name());
+        return Err(Problem::conflict("job_not_finished", detail));
+    }
+    let job = jobs.again(row)?;
+    respond(&jobs, caller.tenant, job, key, wait).await
+}
+
+async fn respond(
+    jobs: &Jobs,
+    tenant: Tenant,
+    job: NewJob,
+    key: Option<IdempotencyKey>,
+    wait: Option<Duration>,
+) -> Result<HttpResponse, Problem> {
+    let id = job.id;
+    let listening = wait.map(|_| jobs.listen(id));
+    let Submitted { answer, replayed } = jobs.submit(job, key).await?;
+    if let (Some(wait), Some(listening)) = (wait, listening) {
+        let (id, listening) = if replayed {
+            let first = stored_job(&answer.body)?;
+            (first, jobs.listen(first))
+        } else {
+            (id, listening)
+        };
+        let known = if replayed { standing(jobs, tenant, id).await? } else { None };
+        if jobs.wait(listening, tenant.no, id, known, wait).await
+            && let Some(row) = jobs.get(tenant.no, id).await?
+        {
+            return Ok(with_location(HttpResponse::Ok(), id, replayed).json(JobView::from(row)));
+        }
+    }
+    let id = if replayed { stored_job(&answer.body)? } else { id };
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::ACCEPTED);
+    let mut response = with_location(HttpResponse::build(status), id, replayed);
+    Ok(response.content_type("application/json").body(answer.body))
+}
+
+fn with_location(
+    mut response: actix_web::HttpResponseBuilder,
+    id: JobId,
+    replayed: bool,
+) -> actix_web::HttpResponseBuilder {
+    response.insert_header((header::LOCATION, format!("/v1/jobs/{id}")));
+    if replayed {
+        response.insert_header(("Idempotency-Replayed", "true"));
+    }
+    response
+}
+
+/// The job that a kept answer speaks of.
+fn stored_job(body: &str) -> Result<JobId, Problem> {
+    #[derive(serde::Deserialize)]
+    struct Kept {
+        job_id: uuid::Uuid,
+    }
+    let kept: Kept = serde_json::from_str(body).map_err(Problem::internal)?;
+    Ok(JobId(kept.job_id))
+}
+
+async fn standing(jobs: &Jobs, tenant: Tenant, id: JobId) -> Result<Option<Status>, Problem> {
+    let found = jobs.0.db.read(move |tx| sql::read::standing(tx, tenant.no, id)).await?;
+    Ok(found.map(|(status, _)| status))
+}
+
+fn wait_time(request: &HttpRequest) -> Result<Option<Duration>, Problem> {
+    if request.query_string().is_empty() {
+        return Ok(None);
+    }
+    let mut query = Query::of(request)?;
+    let seconds = query.value::<f64>("wait", "a number of seconds")?;
+    query.finish(&["wait"])?;
+    let span = |seconds| {
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|_| Problem::invalid("?wait", "must be a number of seconds, 0 or more"))
+    };
+    Ok(seconds.map(span).transpose()?.filter(|wait| !wait.is_zero()))
+}
+
+async fn existing(jobs: &Jobs, tenant: Tenant, id: &str) -> Result<JobRow, Problem> {
+    let id = job_id(id)?;
+    jobs.get(tenant.no, id).await?.ok_or_else(|| Problem::not_found("job"))
+}
+
+/// What is no id is no job either.
+fn job_id(id: &str) -> Result<JobId, Problem> {
+    JobId::parse(id).ok_or_else(|| Problem::not_found("job"))
+}
+
+async fn get(
+    caller: Caller<JobsRead>,
+    jobs: Service,
+    id: web::Path<String>,
+) -> Result<web::Json<JobView>, Problem> {
+    let row = existing(&jobs, caller.tenant, &id).await?;
+    Ok(web::Json(row.into()))
+}
+
+async fn cancel(
+    caller: Caller<JobsWrite>,
+    jobs: Service,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let id = job_id(&id)?;
+    let status = match jobs.cancel(caller.tenant.no, id).await? {
+        Cancel::Missing => return Err(Problem::not_found("job")),
+        Cancel::Finished(Status::Cancelled) | Cancel::Ended(..) => StatusCode::OK,
+        Cancel::Running => StatusCode::ACCEPTED,
+        Cancel::Finished(status) => {
+            return Err(Problem::conflict("job_finished", format!("the job has already {}", ended_as(status))));
+        }
+    };
+    let row = jobs.get(caller.tenant.no, id).await?.ok_or_else(|| Problem::not_found("job"))?;
+    Ok(HttpResponse::build(status).json(JobView::from(row)))
+}
+
+fn ended_as(status: Status) -> &'static str {
+    match status {
+        Status::Succeeded => "succeeded",
+        Status::Dead => "been given up",
+        _ => "failed",
+    }
+}
+
+async fn delete(
+    caller: Caller<JobsWrite>,
+    jobs: Service,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    match jobs.delete(caller.tenant.no, job_id(&id)?).await? {
+        None => Err(Problem::not_found("job")),
+        Some(status) if status.is_final() => Ok(HttpResponse::NoContent().finish()),
+        Some(status) => {
+            let detail = format!("the job is {}; only a finished one can be deleted", status.name());
+            Err(Problem::conflict("job_not_finished", detail).with_hint("cancel it first"))
+        }
+    }
+}
+
+const LIST_PARAMETERS: [&str; 7] =
+    ["status", "tool", "created_after", "created_before", "metadata.KEY", "limit", "cursor"];
+
+async fn list(
+    caller: Caller<JobsRead>,
+    jobs: Service,
+    request: HttpRequest,
+) -> Result<web::Json<Page<JobView>>, Problem> {
+    let mut query = Query::of(&request)?;
+    let page = PageRequest::take(&mut query)?;
+    let status = query.text("status").map(|name| {
+        let known = Status::ALL.map(Status::name).join(", ");
+        Status::from_name(&name).ok_or_else(|| Problem::invalid("?status", format!("must be one of {known}")))
+    });
+    let filter = Filter {
+        status: status.transpose()?,
+        tool: query.text("tool"),
+        created_after: time(&mut query, "created_after")?,
+        created_before: time(&mut query, "created_before")?,
+        metadata: query.with_prefix("metadata."),
+    };
+    query.finish(&LIST_PARAMETERS)?;
+    let tenant = caller.tenant.no;
+    let read = jobs.0.db.read(move |tx| sql::read::list(tx, tenant, &filter, page.after, page.limit));
+    let (rows, next) = read.await?;
+    Ok(web::Json(Page::new(rows, next).map(JobView::from)))
+}
+
+fn time(query: &mut Query, name: &str) -> Result<Option<Timestamp>, Problem> {
+    let read = |text: String| {
+        Timestamp::parse(&text).ok_or_else(|| {
+            Problem::invalid(format!("?{name}"), format!("{text:?} is not a time in RFC 3339"))
+        })
+    };
+    query.text(name).map(read).transpose()
+}
+
+#[derive(Serialize)]
+struct StepView {
+    step: i64,
+    kind: String,
+    name: String,
+    attempt: u32,
+    status: String,
+    started_at: Timestamp,
+    finished_at: Timestamp,
+    output: Option<Box<RawValue>>,
+    error: Option<Box<RawValue>>,
+}
+
+impl From<StepRow> for StepView {
+    fn from(row: StepRow) -> Self {
+        let StepRow { seq, kind, name, attempt, status, started_at, finished_at, output, error } = row;
+        Self { step: seq, kind, name, attempt, status, started_at, finished_at, output, error }
+    }
+}
+
+async fn steps(
+    caller: Caller<JobsRead>,
+    jobs: Service,
+    id: web::Path<String>,
+) -> Result<web::Json<Page<StepView>>, Problem> {
+    let job = existing(&jobs, caller.tenant, &id).await?.id;
+    let rows = jobs.0.db.read(move |tx| sql::read::steps(tx, job)).await?;
+    Ok(web::Json(Page::new(rows, None).map(StepView::from)))
+}
+
+async fn events(
+    caller: Caller<JobsRead>,
+    jobs: Service,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let id = job_id(&id)?;
+    let mut query = Query::of(&request)?;
+    let limit = query.value::<usize>("limit", "a number of rows")?;
+    let after = query.value::<i64>("starting_after", "the id of an event")?;
+    query.finish(&["starting_after", "limit"])?;
+    let tenant = caller.tenant.no;
+    let standing = jobs.0.db.read(move |tx| sql::read::standing(tx, tenant, id)).await?;
+    let (status, last) = standing.ok_or_else(|| Problem::not_found("job"))?;
+    if wants_stream(&request) {
+        let after = after.map_or_else(|| last_event_id(&request), |after| Ok(Some(after)))?.unwrap_or(0);
+        return stream(&jobs, &request, id, after, status, last);
+    }
+    let (after, limit) = (after.unwrap_or(0), limit.unwrap_or(200).clamp(1, 1_000));
+    let events = jobs.0.db.read(move |tx| sql::read::events(tx, id, after, limit)).await?;
+    let next = events.last().map(|event| event.seq).filter(|seq| *seq < last);
+    let data = events.iter().map(super::event::Event::view).collect();
+    Ok(HttpResponse::Ok().json(EventList { data, next_starting_after: next }))
+}
+
+#[derive(Serialize)]
+struct EventList<'a> {
+    data: Vec<super::event::EventView<'a>>,
+    next_starting_after: Option<i64>,
+}
+
+fn stream(
+    jobs: &Jobs,
+    request: &HttpRequest,
+    id: JobId,
+    after: i64,
+    status: Status,
+    last: i64,
+) -> Result<HttpResponse, Problem> {
+    if after < 0 || after > last {
+        let detail = format!("the job has events 1 to {last}, not {after}");
+        return Err(Problem::invalid("?starting_after", detail));
+    }
+    if status.is_final() && after == last {
+        // Browsers come back for ever unless they are told that this was all.
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    let mut response = HttpResponse::Ok();
+    response
+        .content_type("text/event-stream")
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header(("X-Accel-Buffering", "no"));
+    if request.method() == Method::HEAD {
+        return Ok(response.finish());
+    }
+    Ok(response.streaming(follow(jobs.clone(), id, after)))
+}
+
+fn wants_stream(request: &HttpRequest) -> bool {
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/event-stream"))
+}
+
+fn last_event_id(request: &HttpRequest) -> Result<Option<i64>, Problem> {
+    let Some(id) = request.headers().get("last-event-id") else { return Ok(None) };
+    let number = id.to_str().ok().and_then(|id| id.trim().parse().ok());
+    number.map(Some).ok_or_else(|| Problem::bad_request("invalid_request", "Last-Event-ID is not the id of an event"))
+}
+
+#[derive(Serialize)]
+struct ToolView {
+    name: &'static str,
+    description: &'static str,
+    class: handler::Class,
+    input_schema: serde_json::Value,
+    timeout: f64,
+}
+
+async fn tools(_: Caller<JobsRead>, jobs: Service) -> HttpResponse {
+    let view = |handler: &'_ handler::Handler| ToolView {
+        name: handler.name,
+        description: handler.description,
+        class: handler.class,
+        input_schema: handler.input_schema.clone(),
+        timeout: handler.timeout.as_secs_f64(),
+    };
+    HttpResponse::Ok().json(Page::new(jobs.registry().all().map(view).collect(), None))
+}
+
+impl Jobs {
+    /// A new job that does a finished one again, with the same input and options.
+    fn again(&self, row: JobRow) -> Result<NewJob, Problem> {
+        let place = self.0.registry.find(&row.tool);
+        let place = place.ok_or_else(|| {
+            Problem::conflict("unknown_tool", format!("this version has no tool {:?}", row.tool))
+        })?;
+        let created_at = self.0.clock.now();
+        let metadata = row.metadata.map(|metadata| serde_json::to_string(&metadata)).transpose();
+        Ok(NewJob {
+            id: JobId(self.0.ids.next()),
+            tenant: row.tenant,
+            tool: self.0.registry.get(place).name,
+            priority: row.priority,
+            due_at: created_at,
+            appointed: false,
+            created_at,
+            options: row.options,
+            metadata: metadata.map_err(Problem::internal)?,
+            retry_of: Some(row.id),
+            input: row.input.get().into(),
+        })
+    }
+}

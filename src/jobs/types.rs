@@ -1,0 +1,350 @@
+//! What a job is.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::id;
+
+/// A job's id; its row number is inside it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct JobId(pub Uuid);
+
+impl JobId {
+    /// The row number.
+    #[must_use]
+    pub fn no(self) -> i64 {
+        id::row_number(self.0)
+    }
+
+    /// Reads an id as a client sends it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::parse_str(text).ok().map(Self)
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Ready to start.
+    Queued,
+    /// Being done.
+    Running,
+    /// For its time: a delay, or the pause before another attempt.
+    Waiting,
+    /// Done.
+    Succeeded,
+    /// Ended by an error that another attempt would meet again.
+    Failed,
+    /// Ended by whoever asked for that.
+    Cancelled,
+    /// Given up after the last attempt.
+    Dead,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Running,
+        Self::Waiting,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Dead,
+    ];
+
+    /// As kept in the database and written in answers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// The status of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+
+    /// Whether nothing will change any more.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Dead)
+    }
+}
+
+/// How a job is to be run. What a client leaves out has these defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// Seconds for one attempt; none: what the tool allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<f64>,
+    /// Seconds from submission to the end, waiting included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_timeout: Option<f64>,
+    /// Attempts before the job is given up.
+    #[serde(skip_serializing_if = "is_default_attempts")]
+    pub max_attempts: u32,
+    /// The pauses between attempts.
+    #[serde(skip_serializing_if = "Backoff::is_default")]
+    pub backoff: Backoff,
+}
+
+const DEFAULT_ATTEMPTS: u32 = 3;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_default_attempts(attempts: &u32) -> bool {
+    *attempts == DEFAULT_ATTEMPTS
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            timeout: None,
+            total_timeout: None,
+            max_attempts: DEFAULT_ATTEMPTS,
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+/// Pauses that grow: `initial · factor^(attempt − 1)` seconds, at most `max`,
+/// of which a random half is taken off.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backoff {
+    /// Seconds after the first attempt.
+    pub initial: f64,
+    /// By how much each pause is longer than the one before.
+    pub factor: f64,
+    /// Seconds at most.
+    pub max: f64,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { initial: 1.0, factor: 2.0, max: 300.0 }
+    }
+}
+
+impl Backoff {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Whether another attempt can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// It may: a network fault, an overloaded server.
+    Retryable,
+    /// It cannot: a wrong input, a missing page.
+    Permanent,
+    /// It may, but not before this long.
+    RateLimited(Duration),
+}
+
+/// How an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Whether another attempt can help.
+    pub class: ErrorClass,
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// For people; must hold no secret.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure that another attempt would meet again.
+    pub fn permanent(code: &'static str, message: impl Into<String>) -> Self {
+        Self { class: ErrorClass::Permanent, code, message: message.into() }
+    }
+
+    /// A failure that may pass.
+    pub fn retryable(code: &'static str, message: impl Into<String>) -> Self {
+        Self { class: ErrorClass::Retryable, code, message: message.into() }
+    }
+
+    /// As kept in the database and written in answers.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Json<'a> {
+            code: &'a str,
+            message: &'a str,
+            retryable: bool,
+        }
+        let retryable = self.class != ErrorClass::Permanent;
+        let json = Json { code: self.code, message: &self.message, retryable };
+        serde_json::to_string(&json).unwrap_or_default()
+    }
+}
+
+/// A job to be submitted, checked and complete.
+#[derive(Debug)]
+pub struct NewJob {
+    /// Its id.
+    pub id: JobId,
+    /// Whose it is: row number.
+    pub tenant: i64,
+    /// What does it: a name in the registry.
+    pub tool: &'static str,
+    /// Higher starts first within a tenant.
+    pub priority: i8,
+    /// Not before this moment; `created_at` for at once.
+    pub due_at: Timestamp,
+    /// Whether `due_at` is a time of the day rather than a span from now.
+    pub appointed: bool,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// How it is to be run.
+    pub options: Options,
+    /// JSON object of strings, for the client's own use.
+    pub metadata: Option<String>,
+    /// The job that this one does again.
+    pub retry_of: Option<JobId>,
+    /// JSON on one line.
+    pub input: Arc<str>,
+}
+
+impl NewJob {
+    /// Whether it has to wait for its time.
+    #[must_use]
+    pub fn is_delayed(&self) -> bool {
+        self.due_at > self.created_at
+    }
+}
+
+/// A job as it stands in the database.
+#[derive(Clone, Debug)]
+pub struct JobRow {
+    /// Its id.
+    pub id: JobId,
+    /// Whose it is: row number.
+    pub tenant: i64,
+    /// What does it.
+    pub tool: String,
+    /// Where it stands.
+    pub status: Status,
+    /// Higher starts first within a tenant.
+    pub priority: i8,
+    /// Attempts begun.
+    pub attempt: u32,
+    /// Attempts cut short by the end of our own process.
+    pub interruptions: u32,
+    /// Not before this moment.
+    pub due_at: Timestamp,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// When its first attempt began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// When somebody asked for its end.
+    pub cancel_requested_at: Option<Timestamp>,
+    /// How it is to be run.
+    pub options: Options,
+    /// The client's own.
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// The job that this one does again.
+    pub retry_of: Option<JobId>,
+    /// What was given.
+    pub input: Box<RawValue>,
+    /// What came of it.
+    pub result: Option<Box<RawValue>>,
+    /// Why nothing came of it.
+    pub error: Option<Box<RawValue>>,
+}
+
+/// What the queue keeps of a job that is not running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueEntry {
+    /// Row number.
+    pub no: i64,
+    /// Whose it is: row number.
+    pub tenant: i64,
+    /// Place in the registry.
+    pub tool: usize,
+    /// Higher starts first within a tenant.
+    pub priority: i8,
+    /// Not before this moment.
+    pub due_at: Timestamp,
+    /// Whether `due_at` is a span from some moment, such as a pause before
+    /// another attempt, and so moves when the clock is set.
+    pub relative: bool,
+}
+
+/// A job that this process runs.
+#[derive(Debug)]
+pub struct Claim {
+    /// Its id.
+    pub id: JobId,
+    /// Place of its tool in the registry.
+    pub tool: usize,
+    /// Whose it is: row number.
+    pub tenant: i64,
+    /// Only writes with this number count.
+    pub lease: i64,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// The event that began this attempt's step; also the step's number.
+    pub step: i64,
+    /// When this attempt began.
+    pub started_at: Timestamp,
+    /// When the job was submitted.
+    pub created_at: Timestamp,
+    /// How it is to be run.
+    pub options: Options,
+    /// Higher starts first within a tenant.
+    pub priority: i8,
+    /// JSON on one line.
+    pub input: Arc<str>,
+}
+
+/// How an attempt ended, as it goes to the database.
+#[derive(Clone, Debug)]
+pub enum Ending {
+    /// With this JSON on one line.
+    Succeeded(Arc<str>),
+    /// By an error that ends the job.
+    Failed(Failure),
+    /// By an error after which there is no attempt left.
+    Dead(Failure),
+    /// By an error; again at that moment.
+    Retry(Failure, Timestamp),
+    /// By whoever asked for it.
+    Cancelled,
+    /// Put back because the service is being stopped; the attempt does not count.
+    PutBack,
+}

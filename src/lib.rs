@@ -1,0 +1,31 @@
+//! agentd: durable jobs, tools and agents over HTTP, in one static binary with
+//! its database inside.
+//!
+//! The rooms, from the top: a module may use those below it, never one above.
+//! A test walks the imports and holds this list to it (`tests/architecture.rs`).
+
+pub mod cli;
+/// Running as a service: listening, readiness, signals, draining.
+pub mod serve;
+/// Builds every service once and hands out cheap clones.
+pub mod app;
+/// The built-in tools.
+pub mod tools;
+/// Durable jobs: queue, executor, events.
+pub mod jobs;
+/// Tenants and their API keys.
+pub mod tenants;
+/// Who is calling and what they may do.
+pub mod auth;
+/// What all routes share.
+pub mod http;
+/// Logs and metrics.
+pub mod telemetry;
+/// The database engine.
+pub mod db;
+/// Configuration and where each value comes from.
+pub mod config;
+/// Identifiers.
+pub mod id;
+/// Time.
+pub mod clock;

@@ -1,0 +1,139 @@
+//! What tells others how the service is: health, readiness, version, metrics.
+
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpResponse, web};
+use prometheus::{Encoder as _, IntGauge, Opts, Registry, TextEncoder};
+use serde::Serialize;
+
+use crate::auth::MetricsReader;
+use crate::db::Db;
+use crate::http::{Open, Problem, Routes};
+use crate::jobs::Jobs;
+use crate::telemetry::ProcessMetrics;
+
+/// The routes of this room.
+#[must_use]
+pub fn routes() -> Routes {
+    Routes::default()
+        .add(Method::GET, "/health", health)
+        .add(Method::GET, "/api/v1/health", health)
+        .add(Method::GET, "/ready", ready)
+        .add(Method::GET, "/version", version)
+        .add(Method::GET, "/metrics", metrics)
+}
+
+/// What the routes look at.
+pub struct Health {
+    db: Db,
+    jobs: Jobs,
+    process: ProcessMetrics,
+    database_bytes: IntGauge,
+    wal_bytes: IntGauge,
+    free_bytes: IntGauge,
+    waiting_writes: IntGauge,
+}
+
+impl Health {
+    /// Registers its gauges.
+    ///
+    /// # Errors
+    /// When a name is taken.
+    pub fn new(db: Db, jobs: Jobs, process: ProcessMetrics, registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let info = Opts::new("agentd_build_info", "Always 1; the label tells the version.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        let info = IntGauge::with_opts(info)?;
+        info.set(1);
+        registry.register(Box::new(info))?;
+        Ok(Self {
+            database_bytes: gauge("agentd_db_size_bytes", "Size of the database file.")?,
+            wal_bytes: gauge("agentd_db_wal_bytes", "Size of the database's write-ahead log.")?,
+            free_bytes: gauge("agentd_disk_free_bytes", "Free space where the data lies.")?,
+            waiting_writes: gauge("agentd_db_waiting_writes", "Writes that wait for the database.")?,
+            db,
+            jobs,
+            process,
+        })
+    }
+
+    fn refresh(&self) {
+        let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        let (database, wal) = self.db.file_bytes();
+        set(&self.database_bytes, database);
+        set(&self.wal_bytes, wal);
+        set(&self.free_bytes, self.db.free_bytes());
+        set(&self.waiting_writes, self.db.waiting_writes() as u64);
+        self.process.refresh();
+        self.jobs.refresh_metrics();
+    }
+
+    fn failing(&self) -> Vec<Failing> {
+        let mut failing = Vec::new();
+        if let Some(error) = self.db.fault() {
+            failing.push(Failing { part: "database", detail: error.to_string() });
+        }
+        if self.db.nearly_full() {
+            failing.push(Failing { part: "disk", detail: "nearly full; new work is refused".into() });
+        }
+        if self.jobs.is_draining() {
+            failing.push(Failing { part: "service", detail: "is being stopped".into() });
+        } else if !self.jobs.is_running() {
+            failing.push(Failing { part: "executor", detail: "has not been started".into() });
+        }
+        failing
+    }
+}
+
+#[derive(Serialize)]
+struct Failing {
+    part: &'static str,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    status: &'static str,
+    failing: Vec<Failing>,
+}
+
+/// The process answers; nothing more.
+async fn health(_: Open) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(r#"{"status":"ok"}"#)
+}
+
+/// Work is taken and done.
+async fn ready(_: Open, health: web::Data<Health>) -> HttpResponse {
+    let failing = health.failing();
+    let (code, status) = if failing.is_empty() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+    };
+    HttpResponse::build(code).json(Readiness { status, failing })
+}
+
+#[derive(Serialize)]
+struct Version {
+    name: &'static str,
+    version: &'static str,
+}
+
+async fn version(_: Open) -> HttpResponse {
+    HttpResponse::Ok().json(Version { name: "agentd", version: env!("CARGO_PKG_VERSION") })
+}
+
+async fn metrics(
+    _: MetricsReader,
+    health: web::Data<Health>,
+    registry: web::Data<Registry>,
+) -> Result<HttpResponse, Problem> {
+    health.refresh();
+    let mut text = Vec::new();
+    let encoder = TextEncoder::new();
+    encoder.encode(&registry.gather(), &mut text).map_err(Problem::internal)?;
+    Ok(HttpResponse::Ok().content_type(encoder.format_type()).body(text))
+}

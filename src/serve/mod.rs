@@ -1,0 +1,107 @@
+//! Running as a service: bind, build, serve, and on SIGTERM drain and close.
+
+mod health;
+mod listen;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix_web::middleware::from_fn;
+use actix_web::{App as HttpApp, HttpServer};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use health::{Health, routes};
+
+use crate::app::{App, BuildError, Extras};
+use crate::config::Config;
+use crate::http;
+
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long answers in flight may take once jobs have been drained.
+const HTTP_GRACE_SECONDS: u64 = 5;
+
+/// Why the service ended other than by a signal.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {source}{}", listen::hint(.source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The services could not be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A runtime or the server could not be started.
+    #[error("the service could not be run: {0}")]
+    Runtime(#[from] std::io::Error),
+}
+
+/// Runs the service until SIGTERM or SIGINT has been obeyed.
+///
+/// # Errors
+/// When it could not be started.
+pub fn run(config: &Config, extras: Extras) -> Result<(), ServeError> {
+    // Bound first, so that a taken port is told before the data is touched;
+    // it listens only once everything else is ready.
+    let socket = listen::bind(config.server.listen)?;
+    let jobs_on = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("agentd-job")
+        .enable_all()
+        .build()?;
+    let handle = jobs_on.handle().clone();
+    let app = jobs_on.block_on(App::build(config, extras, handle.clone()))?;
+    let outcome = actix_web::rt::System::new().block_on(serve(config, &app, socket, &handle));
+    jobs_on.block_on(app.close());
+    // A handler that never ends must not keep the process.
+    jobs_on.shutdown_background();
+    outcome
+}
+
+async fn serve(
+    config: &Config,
+    app: &App,
+    socket: socket2::Socket,
+    jobs_on: &tokio::runtime::Handle,
+) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    app.start(jobs_on).await?;
+    let listener = listen::listen(socket, config.server.listen)?;
+    let address = listener.local_addr()?;
+    let for_workers = app.clone();
+    let server = HttpServer::new(move || {
+        let app = for_workers.clone();
+        HttpApp::new().configure(|config| app.configure(config)).wrap(from_fn(http::observe))
+    })
+    .disable_signals()
+    // Events are small and wanted at once.
+    .tcp_nodelay(true)
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(config.server.head_time)
+    .shutdown_timeout(HTTP_GRACE_SECONDS)
+    .listen(listener)?
+    .run();
+    let handle = server.handle();
+    let server = actix_web::rt::spawn(server);
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), data = %config.data.dir.display(), "ready");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!(seconds = config.server.drain_time.as_secs(), "stopping: finishing what runs, refusing new work");
+    let drain = async {
+        app.jobs.drain(config.server.drain_time).await;
+        handle.stop(true).await;
+    };
+    tokio::select! {
+        () = drain => tracing::info!("stopped"),
+        _ = terminate.recv() => tracing::warn!("stopped at once by a second signal"),
+        _ = interrupt.recv() => tracing::warn!("stopped at once by a second signal"),
+    }
+    server.abort();
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Logs: one line each to standard output, JSON for machines, text for a
+//! terminal. Writing happens on a thread of its own, so a reader that stops
+//! reading (a paused terminal, a full pipe) never stops the service; lines that
+//! do not fit are dropped and counted.
+
+use std::io::{BufWriter, IsTerminal as _};
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::fmt::time::FormatTime;
+
+/// Lines that may wait for standard output.
+const LINES_WAITING: usize = 16_384;
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Keeps the writing thread alive; dropping it writes what waits.
+pub struct LogGuard {
+    _worker: WorkerGuard,
+    /// Counts lines that were dropped.
+    pub dropped: ErrorCounter,
+}
+
+struct Utc;
+
+impl FormatTime for Utc {
+    fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        write!(w, "{}", crate::clock::system_now())
+    }
+}
+
+/// Starts logging for this process. `filter` is a level, or directives such as
+/// `info,agentd::request=warn`.
+///
+/// # Errors
+/// When the filter cannot be read or logging has already been started.
+pub fn start(filter: &str, format: Format) -> Result<LogGuard, String> {
+    let filter = parse_filter(filter)?;
+    let stdout = BufWriter::with_capacity(64 * 1024, std::io::stdout());
+    let (writer, worker): (NonBlocking, _) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES_WAITING)
+        .lossy(true)
+        .thread_name("agentd-log")
+        .finish(stdout);
+    let dropped = writer.error_counter();
+    let json = match format {
+        Format::Auto => !std::io::stdout().is_terminal(),
+        Format::Json => true,
+        Format::Text => false,
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_timer(Utc)
+        .with_span_events(FmtSpan::NONE)
+        .with_writer(writer);
+    let started = if json {
+        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+    } else {
+        builder.with_ansi(std::io::stdout().is_terminal()).try_init()
+    };
+    started.map_err(|error| error.to_string())?;
+    Ok(LogGuard { _worker: worker, dropped })
+}
+
+/// Reads a filter.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_filter(filter: &str) -> Result<EnvFilter, String> {
+    EnvFilter::builder().parse(filter).map_err(|error| error.to_string())
+}

@@ -1,0 +1,6 @@
+//! Logs and the metrics registry. Knows no feature: each registers its own.
+
+pub mod log;
+mod process;
+
+pub use process::ProcessMetrics;

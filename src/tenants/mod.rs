@@ -1,0 +1,286 @@
+//! Tenants and their API keys: made, changed, suspended and deleted by the
+//! administrator. This room owns their rows and keeps the keyring of `auth` in
+//! step with them before it answers.
+
+mod routes;
+mod sql;
+mod types;
+
+use std::sync::{Arc, OnceLock};
+
+pub use routes::routes;
+pub use types::{Cohort, KeyRow, Status, TenantRow};
+
+use crate::auth::{ApiKey, Auth, Mac, Scopes, Tenant};
+use crate::clock::{Clock, Timestamp};
+use crate::db::{self, Db};
+use crate::http::idempotency::{IdempotencyKey, Seen, Stored};
+use crate::id::IdSource;
+
+/// What `tenants` tells the rooms above it, on the writer's thread right after
+/// the commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The tenant's row number.
+    pub tenant: i64,
+    /// What it is now.
+    pub status: Status,
+}
+
+type Listener = Box<dyn Fn(Change) + Send + Sync>;
+
+/// The service. One per process, behind an `Arc`.
+pub struct Tenants {
+    db: Db,
+    clock: Clock,
+    ids: IdSource,
+    auth: Arc<Auth>,
+    listener: Arc<OnceLock<Listener>>,
+}
+
+/// What came of a request that creates something.
+enum Created<T> {
+    New(T),
+    Replayed(Stored),
+    KeyReused,
+}
+
+/// What is asked of a new key.
+struct NewKey {
+    name: String,
+    scopes: Scopes,
+    expires_at: Option<Timestamp>,
+    test: bool,
+}
+
+/// What is to change about a tenant.
+#[derive(Clone, Debug, Default)]
+struct Update {
+    name: Option<String>,
+    status: Option<Status>,
+    cohort: Option<Cohort>,
+}
+
+/// What was loaded at start.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Keys that can be used.
+    pub keys: usize,
+    /// Keys that were made with another key-hash secret and cannot be proven.
+    pub unusable: usize,
+}
+
+impl Tenants {
+    /// The service over a database.
+    #[must_use]
+    pub fn new(db: Db, clock: Clock, ids: IdSource, auth: Arc<Auth>) -> Self {
+        Self { db, clock, ids, auth, listener: Arc::default() }
+    }
+
+    /// Who is told of every change of a tenant's status. Set once, by `app`.
+    pub fn on_change(&self, listener: impl Fn(Change) + Send + Sync + 'static) {
+        let _ = self.listener.set(Box::new(listener));
+    }
+
+    /// Fills the keyring from the database and, when a single legacy key is
+    /// configured, gives it the default tenant to act for.
+    ///
+    /// # Errors
+    /// When the database cannot be read or written.
+    pub async fn load(&self, legacy_key: Option<&str>) -> Result<Loaded, db::Error> {
+        let now = self.clock.now();
+        let (tenants, keys) = self.db.read(|tx| Ok((sql::live(tx)?, sql::usable_keys(tx)?))).await?;
+        for tenant in &tenants {
+            self.auth.keyring.set_suspended(tenant.no, tenant.status == Status::Suspended);
+        }
+        let mark = self.auth.hasher().mark();
+        let mut loaded = Loaded::default();
+        for key in keys {
+            if key.secret_mark == mark {
+                self.auth.keyring.add(&key.row.id, key.tenant, key.mac, key.row.scopes, key.row.expires_at);
+                loaded.keys += 1;
+            } else {
+                loaded.unusable += 1;
+            }
+        }
+        if let Some(key) = legacy_key {
+            let id = self.ids.next();
+            let tenant = self.db.write(move |tx| sql::ensure_default(tx, id, now)).await?;
+            self.auth.keyring.set_legacy(tenant, self.auth.hasher().mac(key));
+        }
+        Ok(loaded)
+    }
+
+    /// Deleted tenants whose rows have not all been cleared away.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn deleted(&self) -> Result<Vec<i64>, db::Error> {
+        self.db.read(sql::deleted).await
+    }
+
+    /// Removes the last trace of a deleted tenant, once nothing refers to it.
+    pub async fn forget(&self, tenant: i64) {
+        if let Err(error) = self.db.write(move |tx| sql::forget(tx, tenant)).await {
+            tracing::warn!(%error, tenant, "a deleted tenant is left for the next start");
+        }
+    }
+
+    /// Suspended tenants, whose jobs wait.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn suspended(&self) -> Result<Vec<i64>, db::Error> {
+        let live = self.db.read(sql::live).await?;
+        let suspended = live.into_iter().filter(|row| row.status == Status::Suspended);
+        Ok(suspended.map(|row| row.no).collect())
+    }
+
+    /// Writes when keys were last used, all of them at once.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn flush_last_used(&self) -> Result<(), db::Error> {
+        let used = self.auth.keyring.take_used();
+        if used.is_empty() {
+            return Ok(());
+        }
+        self.db.write(move |tx| used.iter().try_for_each(|(id, at)| sql::set_last_used(tx, id, *at))).await
+    }
+
+    async fn create(
+        &self,
+        name: String,
+        key: Option<IdempotencyKey>,
+        answer: impl Fn(&TenantRow) -> Stored + Send + 'static,
+    ) -> Result<Created<TenantRow>, db::Error> {
+        let (id, now) = (self.ids.next(), self.clock.now());
+        let work = move |tx: &db::Tx<'_>| {
+            once(tx, key.as_ref(), now, &answer, || sql::insert(tx, id, &name, Cohort::default(), now).map(Some))
+        };
+        let created = self.db.write(work).await?;
+        created.ok_or(db::Error::Closed)
+    }
+
+    async fn update(&self, id: String, update: Update) -> Result<Option<TenantRow>, db::Error> {
+        let now = self.clock.now();
+        let (keyring, listener) = (self.auth.keyring.clone(), self.listener.clone());
+        let work = move |tx: &db::Tx<'_>| sql::update(tx, &id, &update, now);
+        let after = move |row: &Option<TenantRow>| {
+            if let Some(row) = row {
+                keyring.set_suspended(row.no, row.status == Status::Suspended);
+                tell(&listener, Change { tenant: row.no, status: row.status });
+            }
+        };
+        self.db.write_then(work, after).await
+    }
+
+    async fn delete(&self, id: String) -> Result<bool, db::Error> {
+        let now = self.clock.now();
+        let (keyring, listener) = (self.auth.keyring.clone(), self.listener.clone());
+        let work = move |tx: &db::Tx<'_>| sql::mark_deleted(tx, &id, now);
+        let after = move |tenant: &Option<i64>| {
+            if let Some(tenant) = *tenant {
+                keyring.remove_tenant(tenant);
+                tell(&listener, Change { tenant, status: Status::Deleted });
+            }
+        };
+        Ok(self.db.write_then(work, after).await?.is_some())
+    }
+
+    async fn create_key(
+        &self,
+        tenant_id: String,
+        new: NewKey,
+        key: Option<IdempotencyKey>,
+        answer: impl Fn(&KeyRow) -> Stored + Send + 'static,
+    ) -> Result<Option<(Created<KeyRow>, ApiKey)>, db::Error> {
+        let api_key = ApiKey::generate(new.test);
+        let mac = self.auth.hasher().mac(api_key.reveal());
+        let mark = self.auth.hasher().mark();
+        let (id, now) = (api_key.id().to_owned(), self.clock.now());
+        let keyring = self.auth.keyring.clone();
+        let work = move |tx: &db::Tx<'_>| {
+            let Some(tenant) = sql::tenant_of(tx, &tenant_id)? else { return Ok(None) };
+            let made = once(tx, key.as_ref(), now, &answer, || {
+                sql::insert_key(tx, tenant.no, &id, &new, &mac, mark, now).map(Some)
+            })?;
+            Ok(made.map(|created| (created, tenant)))
+        };
+        let after = move |made: &Option<(Created<KeyRow>, Tenant)>| {
+            if let Some((Created::New(row), tenant)) = made {
+                keyring.add(&row.id, *tenant, mac, row.scopes.clone(), row.expires_at);
+            }
+        };
+        let made = self.db.write_then(work, after).await?;
+        Ok(made.map(|(created, _)| (created, api_key)))
+    }
+
+    async fn revoke_key(&self, tenant_id: String, key_id: String) -> Result<Option<KeyRow>, db::Error> {
+        let now = self.clock.now();
+        let keyring = self.auth.keyring.clone();
+        let work = move |tx: &db::Tx<'_>| sql::revoke_key(tx, &tenant_id, &key_id, now);
+        let after = move |row: &Option<KeyRow>| {
+            if let Some(row) = row {
+                keyring.remove(&row.id);
+            }
+        };
+        self.db.write_then(work, after).await
+    }
+
+    /// What a key is worth now.
+    fn key_state(&self, row: &KeyRow) -> &'static str {
+        if row.revoked_at.is_some() {
+            "revoked"
+        } else if row.expires_at.is_some_and(|end| self.clock.now() >= end) {
+            "expired"
+        } else if row.secret_mark != self.auth.hasher().mark() {
+            "unusable"
+        } else {
+            "active"
+        }
+    }
+
+    /// The later of what is on disk and what the keyring knows.
+    fn last_used(&self, row: &KeyRow) -> Option<Timestamp> {
+        let fresh = self.auth.keyring.get(&row.id).and_then(|entry| entry.last_used());
+        row.last_used_at.max(fresh)
+    }
+}
+
+fn tell(listener: &OnceLock<Listener>, change: Change) {
+    if let Some(listener) = listener.get() {
+        listener(change);
+    }
+}
+
+/// Does `work` once per idempotency key and keeps its answer; `None` when the
+/// work finds nothing to do it on.
+fn once<T>(
+    tx: &db::Tx<'_>,
+    key: Option<&IdempotencyKey>,
+    now: Timestamp,
+    answer: impl Fn(&T) -> Stored,
+    work: impl FnOnce() -> Result<Option<T>, db::Error>,
+) -> Result<Option<Created<T>>, db::Error> {
+    if let Some(key) = key {
+        match key.seen(tx, now)? {
+            Seen::Before(stored) => return Ok(Some(Created::Replayed(stored))),
+            Seen::Otherwise => return Ok(Some(Created::KeyReused)),
+            Seen::Never => {}
+        }
+    }
+    let Some(value) = work()? else { return Ok(None) };
+    if let Some(key) = key {
+        key.store(tx, now, &answer(&value))?;
+    }
+    Ok(Some(Created::New(value)))
+}
+
+/// A key as the keyring needs it.
+struct UsableKey {
+    row: KeyRow,
+    tenant: Tenant,
+    mac: Mac,
+    secret_mark: [u8; 8],
+}

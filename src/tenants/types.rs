@@ -1,0 +1,116 @@
+//! What a tenant and a key are.
+
+use serde::{Deserialize, Serialize};
+
+use crate::auth::Scopes;
+use crate::clock::Timestamp;
+
+/// Whether a tenant's keys count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// They do.
+    Active,
+    /// They do not, and its jobs wait.
+    Suspended,
+    /// Gone for everyone; rows are still being cleared away.
+    #[serde(skip_deserializing)]
+    Deleted,
+}
+
+impl Status {
+    /// As kept in the database.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    pub(super) fn from_name(name: &str) -> Self {
+        match name {
+            "active" => Self::Active,
+            "suspended" => Self::Suspended,
+            _ => Self::Deleted,
+        }
+    }
+}
+
+/// How early a tenant gets what is being rolled out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cohort {
+    /// Our own people, first.
+    Internal,
+    /// Those who agreed to try.
+    Pilot,
+    /// Everyone else.
+    #[default]
+    Everyone,
+}
+
+impl Cohort {
+    /// As kept in the database.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::Pilot => "pilot",
+            Self::Everyone => "everyone",
+        }
+    }
+
+    pub(super) fn from_name(name: &str) -> Self {
+        match name {
+            "internal" => Self::Internal,
+            "pilot" => Self::Pilot,
+            _ => Self::Everyone,
+        }
+    }
+}
+
+/// A tenant's row.
+#[derive(Clone, Debug)]
+pub struct TenantRow {
+    /// Row number.
+    pub no: i64,
+    /// Public id.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// Whether its keys count.
+    pub status: Status,
+    /// How early it gets what is new.
+    pub cohort: Cohort,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A key's row, without what proves it.
+#[derive(Clone, Debug)]
+pub struct KeyRow {
+    /// Row number.
+    pub no: i64,
+    /// Public id, part of the key's text.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// Which key-hash secret it was made with.
+    pub secret_mark: [u8; 8],
+    /// `agk_test_…` instead of `agk_live_…`.
+    pub test: bool,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops counting.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// When it was last used, to within some seconds.
+    pub last_used_at: Option<Timestamp>,
+}

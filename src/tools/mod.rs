@@ -1,0 +1,42 @@
+//! The built-in tools: each a name, a schema, and a function.
+
+mod echo;
+mod math;
+mod time;
+
+use serde::de::DeserializeOwned;
+
+use crate::jobs::{Failure, Registry};
+
+/// Adds every tool to the registry.
+///
+/// # Errors
+/// When a name is taken or a schema is none: a fault of ours.
+pub fn register(registry: &mut Registry) -> Result<(), String> {
+    registry.add(echo::tool())?;
+    registry.add(math::tool())?;
+    registry.add(time::tool())
+}
+
+/// Reads an input that has passed its schema.
+fn read<T: DeserializeOwned>(input: &str) -> Result<T, Failure> {
+    serde_json::from_str(input).map_err(|error| Failure::permanent("invalid_input", error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::Clock;
+    use crate::jobs::{Call, JobId};
+
+    /// A call as the executor makes it.
+    pub(super) fn call(input: &str, clock: Clock) -> Call {
+        Call {
+            job: JobId(uuid::Uuid::nil()),
+            tenant: 1,
+            attempt: 1,
+            input: input.into(),
+            stop: tokio_util::sync::CancellationToken::new(),
+            clock,
+        }
+    }
+}
