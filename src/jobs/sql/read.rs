@@ -134,7 +134,11 @@ fn by_status(status: Option<Status>) -> (&'static str, String) {
         Some(status @ (Status::Queued | Status::Running | Status::Waiting)) => {
             ("jobs_open", format!(" AND finished_at IS NULL AND status = '{}'", status.name()))
         }
-        Some(status) => ("jobs_unsuccessful", format!(" AND status = '{}'", status.name())),
+        // SQLite uses a partial index only where its condition stands in the query.
+        Some(status) => (
+            "jobs_unsuccessful",
+            format!(" AND status IN ('failed', 'cancelled', 'dead') AND status = '{}'", status.name()),
+        ),
     }
 }
 

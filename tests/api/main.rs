@@ -1,0 +1,31 @@
+//! Black-box tests of the HTTP interface and the command line: every one
+//! starts the real program and talks to it as a client does.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attempts;
+// mod bad_input;
+// mod events;
+mod hostile_jobs;
+// mod http;
+// mod idempotency;
+mod jobs;
+mod listing;
+// mod slow_clients;
+
+use support::{Client, Server};
+
+/// The testbed and somebody with a key.
+fn testbed() -> (Server, Client) {
+    let server = Server::testbed();
+    let client = server.client();
+    (server, client)
+}
+
+/// The shipped binary and somebody with a key.
+fn real() -> (Server, Client) {
+    let server = Server::real();
+    let client = server.client();
+    (server, client)
+}

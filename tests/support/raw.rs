@@ -1,0 +1,44 @@
+//! Bytes on a socket, for what no HTTP client would send.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use super::PATIENCE;
+
+/// A connection.
+pub struct Raw(TcpStream);
+
+impl Raw {
+    pub fn connect(address: &str) -> Self {
+        let stream = TcpStream::connect(address).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        Self(stream)
+    }
+
+    /// Sends; the other side may hang up meanwhile, whether it has is what
+    /// the answer tells.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.0.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// Everything until the other side hangs up.
+    pub fn read_to_end(&mut self) -> String {
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            match self.0.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+                // What is left unread on the other side comes back as a reset.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("the other side neither answers nor hangs up: {error}"),
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub fn stream(&self) -> &TcpStream {
+        &self.0
+    }
+}
