@@ -4,6 +4,11 @@
 //! The rooms, from the top: a module may use those below it, never one above.
 //! A test walks the imports and holds this list to it (`tests/architecture.rs`).
 
+/// One allocator for the service, its tests and the benchmarks' limits.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The command line.
 pub mod cli;
 /// Running as a service: listening, readiness, signals, draining.
 pub mod serve;

@@ -1,4 +1,7 @@
 -- Times are microseconds UTC since 1970. Ids are UUIDv7. See ARCHITECTURE.md.
+--
+-- Conditions that run at every write are chains of OR: SQLite builds a table in
+-- memory for an IN list of more than two, at each statement.
 
 -- Facts about this database.
 CREATE TABLE meta (
@@ -51,8 +54,9 @@ CREATE TABLE jobs (
     id BLOB NOT NULL,
     tenant_no INTEGER NOT NULL REFERENCES tenants (no),
     tool TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN
-        ('queued', 'running', 'waiting', 'succeeded', 'failed', 'cancelled', 'dead')),
+    status TEXT NOT NULL CHECK (
+        status = 'queued' OR status = 'running' OR status = 'waiting' OR status = 'succeeded'
+        OR status = 'failed' OR status = 'cancelled' OR status = 'dead'),
     priority INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     interruptions INTEGER NOT NULL,
@@ -80,7 +84,7 @@ CREATE INDEX jobs_by_tenant ON jobs (tenant_no);
 CREATE INDEX jobs_open ON jobs (tenant_no) WHERE finished_at IS NULL;
 -- What did not succeed, which people look for among many that did.
 CREATE INDEX jobs_unsuccessful ON jobs (tenant_no, status)
-    WHERE status IN ('failed', 'cancelled', 'dead');
+    WHERE status = 'failed' OR status = 'cancelled' OR status = 'dead';
 
 CREATE TABLE job_events (
     job_no INTEGER NOT NULL REFERENCES jobs (no) ON DELETE CASCADE,
@@ -98,7 +102,7 @@ CREATE TABLE job_steps (
     kind TEXT NOT NULL,
     name TEXT NOT NULL,
     attempt INTEGER NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('succeeded', 'failed', 'cancelled')),
+    status TEXT NOT NULL CHECK (status = 'succeeded' OR status = 'failed' OR status = 'cancelled'),
     started_at INTEGER NOT NULL,
     finished_at INTEGER NOT NULL,
     -- NULL for the step that ended its job: what it gave is the job's result.

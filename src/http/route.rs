@@ -133,7 +133,10 @@ impl Routes {
         for entry in &self.0 {
             by_path.entry(entry.path).or_default().push(entry);
         }
-        for (path, entries) in by_path {
+        // The router tries paths one after the other: those without parameters
+        // are compared as text, so they come first.
+        let (fixed, varying): (Vec<_>, Vec<_>) = by_path.into_iter().partition(|(path, _)| !path.contains('{'));
+        for (path, entries) in fixed.into_iter().chain(varying) {
             let allowed: Vec<_> = entries.iter().map(|entry| entry.method.as_str()).collect();
             let allowed = allowed.join(", ");
             let mut resource = web::resource(path);

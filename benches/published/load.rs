@@ -1,0 +1,167 @@
+//! The one load tool behind every figure: keep-alive connections on one
+//! thread, requests written as prepared bytes, answers read to their end.
+//!
+//! Bounded in count or time, and only ever pointed at loopback.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// What is sent.
+#[derive(Clone)]
+pub struct Target {
+    pub address: SocketAddr,
+    pub path: String,
+    pub headers: String,
+    pub body: String,
+}
+
+/// When a run ends.
+#[derive(Clone, Copy)]
+pub enum Until {
+    /// After so many requests.
+    Count(usize),
+    /// After so long.
+    Time(Duration),
+}
+
+/// What a run showed.
+pub struct Report {
+    pub requests: usize,
+    pub elapsed: Duration,
+    /// Sorted.
+    pub latencies: Vec<Duration>,
+}
+
+impl Report {
+    pub fn per_second(&self) -> f64 {
+        self.requests as f64 / self.elapsed.as_secs_f64()
+    }
+
+    pub fn quantile(&self, q: f64) -> Duration {
+        let place = ((self.latencies.len() as f64 - 1.0) * q).round() as usize;
+        self.latencies.get(place).copied().unwrap_or_default()
+    }
+}
+
+impl Target {
+    fn bytes(&self) -> Vec<u8> {
+        let Self { address, path, headers, body } = self;
+        assert!(address.ip().is_loopback(), "load is for loopback only");
+        let length = body.len();
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n{headers}\
+             Content-Length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
+    }
+}
+
+/// Sends as fast as answers come, over so many connections. With `rate`,
+/// requests are due at fixed moments instead, and a latency counts from that
+/// moment, so that a stall of the server is not hidden by its own silence.
+pub fn run(target: &Target, connections: usize, until: Until, rate: Option<f64>) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let request = Rc::new(target.bytes());
+        let issued = Rc::new(Cell::new(0_usize));
+        let latencies = Rc::new(RefCell::new(Vec::new()));
+        let mut streams = Vec::new();
+        for _ in 0..connections {
+            let stream = TcpStream::connect(target.address).await.expect("the server accepts");
+            stream.set_nodelay(true).expect("nodelay");
+            streams.push(stream);
+        }
+        let start = Instant::now();
+        let tasks: Vec<_> = streams
+            .into_iter()
+            .map(|stream| {
+                let plan = Plan { start, until, rate, issued: issued.clone() };
+                tokio::task::spawn_local(one_connection(stream, request.clone(), plan, latencies.clone()))
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("a connection went well");
+        }
+        let elapsed = start.elapsed();
+        let mut latencies = latencies.take();
+        latencies.sort_unstable();
+        Report { requests: latencies.len(), elapsed, latencies }
+    })
+}
+
+struct Plan {
+    start: Instant,
+    until: Until,
+    rate: Option<f64>,
+    issued: Rc<Cell<usize>>,
+}
+
+impl Plan {
+    /// The moment from which the next request counts; `None` at the end.
+    async fn next(&self) -> Option<Instant> {
+        let number = self.issued.get();
+        let due = self.rate.map(|rate| self.start + Duration::from_secs_f64(number as f64 / rate));
+        let over = match self.until {
+            Until::Count(count) => number >= count,
+            Until::Time(time) => due.unwrap_or_else(Instant::now) >= self.start + time,
+        };
+        if over {
+            return None;
+        }
+        self.issued.set(number + 1);
+        match due {
+            Some(due) => {
+                tokio::time::sleep_until(due.into()).await;
+                Some(due)
+            }
+            None => Some(Instant::now()),
+        }
+    }
+}
+
+async fn one_connection(
+    mut stream: TcpStream,
+    request: Rc<Vec<u8>>,
+    plan: Plan,
+    latencies: Rc<RefCell<Vec<Duration>>>,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Some(from) = plan.next().await {
+        stream.write_all(&request).await.expect("a request is written");
+        read_answer(&mut stream, &mut buffer).await;
+        latencies.borrow_mut().push(from.elapsed());
+    }
+}
+
+async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) {
+    let (mut filled, mut whole) = (0, None);
+    loop {
+        let read = stream.read(&mut buffer[filled..]).await.expect("an answer is read");
+        assert!(read > 0, "the server hung up");
+        filled += read;
+        if whole.is_none() {
+            whole = length_of(&buffer[..filled]);
+        }
+        if whole.is_some_and(|whole| filled >= whole) {
+            return;
+        }
+    }
+}
+
+/// Bytes of the whole answer, once its head is there.
+fn length_of(answer: &[u8]) -> Option<usize> {
+    let head = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let text = std::str::from_utf8(&answer[..head]).expect("a head is text");
+    assert!(text.starts_with("HTTP/1.1 2"), "refused: {}", String::from_utf8_lossy(answer));
+    let length = text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    Some(head + 4 + length.expect("a length"))
+}
