@@ -247,7 +247,7 @@ fn kept_secret(data: &Path, name: &str) -> Result<String, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(fault("cannot be read", error)),
     }
-    let secret: String = random_bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret: String = [0; 2].map(|_: u8| format!("{:032x}", u128::from_ne_bytes(random_bytes()))).concat();
     let partial = path.with_extension("partial");
     let write = || {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;

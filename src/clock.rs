@@ -76,9 +76,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "{text:?} is not a time in RFC 3339, such as 2030-01-31T09:30:00Z"
-            ))
+            serde::de::Error::custom(format!("{text:?} is not a time in RFC 3339, such as 2030-01-31T09:30:00Z"))
         })
     }
 }

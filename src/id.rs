@@ -34,10 +34,7 @@ impl IdSource {
         let millis = u64::try_from(self.clock.now().micros() / 1000).unwrap_or(0);
         let floor = millis << 12;
         let advance = |last: u64| Some(floor.max(last + 1));
-        let last = self
-            .last
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, advance)
-            .unwrap_or_else(|last| last);
+        let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, advance).unwrap_or_else(|last| last);
         compose(floor.max(last + 1), random_u64())
     }
 }

@@ -35,10 +35,7 @@ impl<S: Scope> FromRequest for Caller<S> {
 fn caller(request: &HttpRequest, scope: &str) -> Result<Tenant, Problem> {
     let presented = presented_key(request.headers()).ok_or_else(Problem::unauthorized)?;
     let entry = auth(request)?.authenticate(presented).ok_or_else(Problem::unauthorized)?;
-    request.extensions_mut().insert(LogFields {
-        tenant: entry.tenant.id.to_string(),
-        key: entry.id.clone(),
-    });
+    request.extensions_mut().insert(LogFields { tenant: entry.tenant.id.to_string(), key: entry.id.clone() });
     if entry.is_suspended() {
         return Err(Problem::forbidden("this credential may not do this"));
     }

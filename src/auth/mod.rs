@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 pub use caller::{Admin, Caller, MetricsReader};
 pub use hasher::{KeyHasher, Mac};
-pub(crate) use key::prefix as key_prefix;
 pub use key::ApiKey;
+pub(crate) use key::prefix as key_prefix;
 pub use keyring::{KeyEntry, Keyring, Tenant};
 pub use scope::{JobsRead, JobsWrite, Scope, Scopes};
 

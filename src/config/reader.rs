@@ -91,14 +91,7 @@ impl<'a> Reader<'a> {
             Some(path) => document::read(path).map_err(|fault| vec![fault])?,
             None => BTreeMap::new(),
         };
-        Ok(Self {
-            sources,
-            file,
-            known: BTreeSet::new(),
-            shown: Vec::new(),
-            faults: Vec::new(),
-            warnings: Vec::new(),
-        })
+        Ok(Self { sources, file, known: BTreeSet::new(), shown: Vec::new(), faults: Vec::new(), warnings: Vec::new() })
     }
 
     /// A value, or its default.

@@ -52,10 +52,8 @@ impl ServerSection {
                 false,
             ),
             body_bytes: usize::try_from(body_bytes.0).unwrap_or(usize::MAX),
-            body_time: reader.value(
-                key("server.body_time", "Time that a client has to send a body."),
-                Duration::from_secs(30),
-            ),
+            body_time: reader
+                .value(key("server.body_time", "Time that a client has to send a body."), Duration::from_secs(30)),
             head_time: reader.value(
                 key("server.head_time", "Time that a client has to send the head of a request."),
                 Duration::from_secs(10),
@@ -99,7 +97,8 @@ pub struct DataSection {
 impl DataSection {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let dir = reader.value(key("data.dir", "Folder of everything that is kept."), PathBuf::from("data"));
-        let database = aliased("data.database", "AGENT_DB_PATH", "The database file; agentd.db in data.dir when not set.");
+        let database =
+            aliased("data.database", "AGENT_DB_PATH", "The database file; agentd.db in data.dir when not set.");
         Self {
             database: reader.optional(database).unwrap_or_else(|| dir.join("agentd.db")),
             dir,
@@ -143,7 +142,10 @@ impl Secret {
         let path = reader.optional::<PathBuf>(file);
         match (text, path) {
             (Some(_), Some(_)) => {
-                reader.fault_at_key(file.path, format!("{} is set as well as the secret itself; set one of them", file.path));
+                reader.fault_at_key(
+                    file.path,
+                    format!("{} is set as well as the secret itself; set one of them", file.path),
+                );
                 Self::Unset
             }
             (Some(text), None) => text,
@@ -191,7 +193,11 @@ impl AuthSection {
         Self {
             admin_key: Secret::read(
                 reader,
-                aliased("auth.admin_key", "AGENT_ADMIN_KEY", "The administrator's key; made at the first start when not set."),
+                aliased(
+                    "auth.admin_key",
+                    "AGENT_ADMIN_KEY",
+                    "The administrator's key; made at the first start when not set.",
+                ),
                 key("auth.admin_key_file", "A file that holds it."),
             ),
             key_hash_secret: Secret::read(
@@ -232,7 +238,8 @@ impl AuthSection {
                 }
             };
             if text.is_some_and(|text| text.len() < SHORTEST_SECRET) {
-                let what = format!("{key} has fewer than {SHORTEST_SECRET} characters; openssl rand -hex 32 makes a good one");
+                let what =
+                    format!("{key} has fewer than {SHORTEST_SECRET} characters; openssl rand -hex 32 makes a good one");
                 match mode {
                     Mode::Production => reader.fault_at_key(key, what),
                     Mode::Other => reader.warn(what),
@@ -262,10 +269,8 @@ impl JobsSection {
             concurrency: reader.value(key("jobs.concurrency", "Jobs that run at the same time."), 64),
             queue: reader.value(key("jobs.queue", "Jobs that may wait before submissions are refused."), 500_000),
             result_bytes: usize::try_from(result.0).unwrap_or(usize::MAX),
-            wait: reader.value(
-                key("jobs.wait", "The longest time that ?wait= holds an answer back."),
-                Duration::from_secs(60),
-            ),
+            wait: reader
+                .value(key("jobs.wait", "The longest time that ?wait= holds an answer back."), Duration::from_secs(60)),
         }
     }
 }
@@ -281,7 +286,8 @@ pub struct LogSection {
 
 impl LogSection {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let level = key("log.level", "error, warn, info, debug or trace; or directives such as info,agentd::request=warn.");
+        let level =
+            key("log.level", "error, warn, info, debug or trace; or directives such as info,agentd::request=warn.");
         let level = reader.value(level, "info".to_owned());
         if let Err(error) = crate::telemetry::log::parse_filter(&level) {
             reader.fault_at_key("log.level", format!("log.level: {error}"));

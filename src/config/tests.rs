@@ -1,0 +1,122 @@
+//! Reading the configuration: precedence, faults with their places, secrets.
+
+use std::io::Write as _;
+
+use super::*;
+
+fn sources(file: &str, environment: &[(&str, &str)]) -> (Sources, tempfile::NamedTempFile) {
+    let mut toml = tempfile::NamedTempFile::new().expect("a file");
+    toml.write_all(file.as_bytes()).expect("written");
+    let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    (Sources { file: Some(toml.path().into()), environment, flags: Vec::new() }, toml)
+}
+
+fn faults(file: &str, environment: &[(&str, &str)]) -> String {
+    let (sources, toml) = sources(file, environment);
+    let faults = load(&sources).expect_err("it is refused");
+    let name = toml.path().display().to_string();
+    faults.iter().map(|fault| fault.to_string().replace(&name, "agentd.toml") + "\n").collect()
+}
+
+fn loaded(file: &str, environment: &[(&str, &str)]) -> Loaded {
+    load(&sources(file, environment).0).unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+fn shown<'a>(loaded: &'a Loaded, key: &str) -> &'a Shown {
+    loaded.shown.iter().find(|shown| shown.key == key).expect("a key")
+}
+
+#[test]
+fn the_environment_beats_the_file_and_a_flag_beats_both() {
+    let file = "[jobs]\nconcurrency = 7\nqueue = 9\n\n[server]\nlisten = \"127.0.0.1:1\"\n";
+    let (mut sources, _toml) = sources(file, &[("AGENTD_JOBS_CONCURRENCY", "8"), ("AGENTD_SERVER_LISTEN", "127.0.0.1:2")]);
+    sources.flags.push(("server.listen", "--listen", "localhost:3".into()));
+    let loaded = load(&sources).expect("valid");
+    assert_eq!((loaded.config.jobs.concurrency, loaded.config.jobs.queue), (8, 9));
+    assert_eq!(loaded.config.server.listen, ([127, 0, 0, 1], 3).into());
+    assert_eq!(shown(&loaded, "jobs.concurrency").origin, Origin::Environment("AGENTD_JOBS_CONCURRENCY".into()));
+    assert!(shown(&loaded, "jobs.queue").origin.to_string().ends_with(":3:1"));
+    assert_eq!(shown(&loaded, "server.listen").origin, Origin::Flag("--listen"));
+    assert_eq!(shown(&loaded, "jobs.wait").origin, Origin::Default);
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_its_place() {
+    let file = "[server]\nlisten = \"example.com:80\"\nbody_tim = \"5s\"\n[jobs]\nconcurrency = 0\nqueue = [1]\n";
+    insta::assert_snapshot!(faults(file, &[("AGENTD_LOG_FORMAT", "xml"), ("AGENTD_JOBS_QUEU", "5")]));
+}
+
+#[test]
+fn a_broken_file_names_line_and_column() {
+    insta::assert_snapshot!(faults("[server]\nlisten = \n", &[]));
+}
+
+#[test]
+fn older_names_count_and_contradictions_are_refused() {
+    let loaded = loaded("", &[("MAX_PAYLOAD_BYTES", "2048"), ("AGENT_DB_PATH", "/x/jobs.db"), ("ENV", "")]);
+    assert_eq!(loaded.config.server.body_bytes, 2048);
+    assert_eq!(loaded.config.data.database, PathBuf::from("/x/jobs.db"));
+    let both = [("MAX_PAYLOAD_BYTES", "2048"), ("AGENTD_SERVER_BODY_BYTES", "4096")];
+    assert!(faults("", &both).contains("set only one of them"));
+}
+
+#[test]
+fn what_has_no_effect_is_said_and_what_is_unsafe_is_refused() {
+    let set = [("OPENAI_API_KEY", "sk-1"), ("DATABASE_URL", "postgres://"), ("INTEGRATIONS_GITHUB_ENABLED", "true")];
+    let warnings = loaded("", &set).warnings.join("\n");
+    for (name, value) in set {
+        assert!(warnings.contains(name) && !warnings.contains(value), "{warnings}");
+    }
+    assert!(faults("", &[("AUTH_ENABLED", "false")]).contains("cannot be switched off"));
+    assert!(faults("[server]\nlisten = \"0.0.0.0:80\"", &[]).contains("everyone on the way could read"));
+    let weak = [("ENV", "production"), ("AGENT_ADMIN_KEY", "short")];
+    let refused = faults("", &weak);
+    assert!(refused.contains("auth.admin_key has fewer than 16") && !refused.contains("short"), "{refused}");
+}
+
+#[test]
+fn secrets_are_masked_and_can_come_from_files() {
+    let mut secret = tempfile::NamedTempFile::new().expect("a file");
+    secret.write_all(b"  0123456789abcdef0123\n").expect("written");
+    let file = format!("[auth]\nadmin_key_file = {:?}\nmetrics_token = \"token-token-token-x\"\n", secret.path());
+    let loaded = loaded(&file, &[("AGENT_KEY_HASH_SECRET", "hash-secret-hash-secret")]);
+    assert_eq!(loaded.config.auth.admin_key.resolve(), Ok(Some("0123456789abcdef0123".into())));
+    let all = format!("{:?} {:?}", loaded.shown, loaded.config);
+    for hidden in ["0123456789abcdef0123", "token-token-token-x", "hash-secret-hash-secret"] {
+        assert!(!all.contains(hidden), "{hidden} is shown");
+    }
+    let both = "[auth]\nadmin_key = \"0123456789abcdef\"\nadmin_key_file = \"/x\"\n";
+    assert!(faults(both, &[]).contains("set one of them"));
+    assert!(faults("[auth]\napi_key_file = \"/not/there\"\n", &[]).contains("cannot be read"));
+}
+
+mod values {
+    use super::super::{parse_bytes, parse_span};
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    #[test]
+    fn spans_and_bytes_have_units() {
+        assert_eq!(parse_span("90s"), Some(Duration::from_secs(90)));
+        assert_eq!(parse_span("2h"), Some(Duration::from_secs(7200)));
+        assert_eq!(parse_span("90"), None, "which unit?");
+        assert_eq!(parse_span("99999999999999999999d"), None);
+        assert_eq!(parse_bytes("1MiB"), Some(1 << 20));
+        assert_eq!(parse_bytes("17"), Some(17));
+        assert_eq!(parse_bytes("1MB"), None, "a million, or 2 to the 20th?");
+        assert_eq!(parse_bytes("-1"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_value_or_none(text in ".{0,40}") {
+            let _ = parse_span(&text);
+            let _ = parse_bytes(&text);
+        }
+
+        #[test]
+        fn any_span_is_read_as_it_is_written(number in 0_u64..1_000_000) {
+            prop_assert_eq!(parse_span(&format!("{number} m")), Some(Duration::from_secs(number * 60)));
+        }
+    }
+}

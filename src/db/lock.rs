@@ -23,13 +23,8 @@ impl FolderLock {
         let unusable = |source| OpenError::Folder { folder: PathBuf::from(folder), source };
         make_folder(folder).map_err(unusable)?;
         let path = folder.join("agentd.lock");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(unusable)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -69,9 +69,7 @@ impl Maintenance {
 
     /// A write that changes nothing, to learn whether writing works again.
     fn probe(&self) {
-        let touch = |tx: &super::Tx<'_>| {
-            tx.execute("UPDATE meta SET value = value WHERE key = 'boot_epoch'", [])
-        };
+        let touch = |tx: &super::Tx<'_>| tx.execute("UPDATE meta SET value = value WHERE key = 'boot_epoch'", []);
         self.db.write_with(touch, |_| {});
     }
 

@@ -109,24 +109,15 @@ fn version(connection: &Connection) -> Result<i32, OpenError> {
 
 /// A copy of the database, whole and checked, under a name that tells its
 /// schema version.
-fn snapshot(
-    connection: &Connection,
-    folder: &Path,
-    version: i32,
-    label: &str,
-) -> Result<PathBuf, OpenError> {
+fn snapshot(connection: &Connection, folder: &Path, version: i32, label: &str) -> Result<PathBuf, OpenError> {
     let io = |source| OpenError::Folder { folder: folder.into(), source };
     std::fs::create_dir_all(folder).map_err(io)?;
     let path = folder.join(format!("agentd-schema{version:04}-{label}.db"));
     let partial = path.with_extension("partial");
     let _ = std::fs::remove_file(&partial);
-    connection
-        .execute("VACUUM INTO ?1", [partial.to_string_lossy()])
-        .map_err(Error::from)?;
+    connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()]).map_err(Error::from)?;
     let copy = connect::plain(&partial)?;
-    let verdict: String = copy
-        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
-        .map_err(Error::from)?;
+    let verdict: String = copy.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(Error::from)?;
     drop(copy);
     if verdict != "ok" {
         let _ = std::fs::remove_file(&partial);
@@ -204,8 +195,7 @@ mod tests {
         let second = migration("V0002__second", "ALTER TABLE a ADD COLUMN y TEXT;");
         let report = place.run(vec![first(), second]).expect("an upgrade");
         let snapshot = connect::plain(&report.snapshot.expect("a snapshot")).expect("opens");
-        let kept: i64 =
-            snapshot.query_row("SELECT x FROM a", [], |row| row.get(0)).expect("the row");
+        let kept: i64 = snapshot.query_row("SELECT x FROM a", [], |row| row.get(0)).expect("the row");
         assert_eq!((kept, version(&snapshot).expect("a version")), (7, 1));
     }
 

@@ -25,8 +25,8 @@ use std::time::Duration;
 pub use error::Error;
 pub use lock::FolderLock;
 use metrics::{Health, Metrics};
-pub use rusqlite::types::{ToSql, Type as SqlType, Value};
 pub use rusqlite::params;
+pub use rusqlite::types::{ToSql, Type as SqlType, Value};
 pub use tx::{Row, Tx};
 
 /// An error while reading a column, in the words of the engine.
@@ -139,8 +139,7 @@ impl Db {
         let folder = options.path.parent().unwrap_or(Path::new("."));
         let mut connection = connect::writer(&options.path)?;
         let label = crate::clock::system_now().micros().to_string();
-        let report =
-            migrate::run(&mut connection, migrate::embedded(), &folder.join("snapshots"), &label)?;
+        let report = migrate::run(&mut connection, migrate::embedded(), &folder.join("snapshots"), &label)?;
         let metrics = Metrics::new(registry)?;
         let db = Self(Arc::new(Shared {
             writes: Arc::new(writer::Inbox::new(options.queue)),
@@ -298,8 +297,7 @@ impl Db {
     /// Finishes what waits, checkpoints, closes the files, joins the threads.
     /// Blocks; later calls on any clone answer [`Error::Closed`].
     pub fn close(&self) {
-        let threads =
-            std::mem::take(&mut *self.0.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *self.0.threads.lock().unwrap_or_else(PoisonError::into_inner));
         drop(threads.stop_maintenance);
         self.0.reads.close();
         self.0.writes.close();

@@ -79,8 +79,7 @@ where
 {
     Box::new(move |tx| {
         let outcome = tx.and_then(|tx| {
-            catch_unwind(AssertUnwindSafe(|| work(tx)))
-                .unwrap_or_else(|panic| Err(panic_error(&*panic)))
+            catch_unwind(AssertUnwindSafe(|| work(tx))).unwrap_or_else(|panic| Err(panic_error(&*panic)))
         });
         let error = outcome.as_ref().err().cloned();
         done(outcome);
@@ -111,9 +110,8 @@ impl Reader {
                     read(Err(error));
                 }
                 Ok(open) => {
-                    *ends.lock().unwrap_or_else(PoisonError::into_inner) =
-                        Instant::now() + self.deadline;
-                    if self.serve(&open, read) {
+                    *ends.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + self.deadline;
+                    if Self::serve(&open, read) {
                         connection = Some(open);
                     }
                 }
@@ -124,14 +122,13 @@ impl Reader {
     fn connect(&self, ends: &Arc<Mutex<Instant>>) -> Result<Connection, Error> {
         let connection = (self.open)()?;
         let ends = ends.clone();
-        let overdue =
-            move || Instant::now() > *ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let overdue = move || Instant::now() > *ends.lock().unwrap_or_else(PoisonError::into_inner);
         connection.progress_handler(DEADLINE_CHECK_EVERY, Some(overdue))?;
         Ok(connection)
     }
 
     /// Runs one read; whether the connection is still good.
-    fn serve(&self, connection: &Connection, read: Read) -> bool {
+    fn serve(connection: &Connection, read: Read) -> bool {
         let begin = connection.prepare_cached("BEGIN").and_then(|mut begin| begin.execute([]));
         let error = match begin {
             Ok(_) => read(Ok(&Tx::new(connection))),

@@ -164,7 +164,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Runs until the inbox is closed and empty, then checkpoints.
     pub(super) fn run(self, connection: Connection) {
-        let mut connection = Some(self.prepare(connection));
+        let mut connection = Some(Self::prepare(connection));
         let mut batch = Vec::with_capacity(MAX_BATCH);
         let mut restart_above = self.wal_bound_pages;
         while self.inbox.take(&mut batch) {
@@ -188,7 +188,7 @@ impl Writer {
 
     /// Our hook in place of SQLite's own, which would checkpoint inside
     /// somebody's commit.
-    fn prepare(&self, connection: Connection) -> Connection {
+    fn prepare(connection: Connection) -> Connection {
         connection.wal_hook(Some(|_, pages| {
             WAL_PAGES.set(u64::try_from(pages).unwrap_or(0));
             Ok(())
@@ -196,14 +196,10 @@ impl Writer {
         connection
     }
 
-    fn batch_on(
-        &self,
-        connection: &mut Option<Connection>,
-        batch: &mut [Box<dyn Write>],
-    ) -> Vec<Result<(), Error>> {
+    fn batch_on(&self, connection: &mut Option<Connection>, batch: &mut [Box<dyn Write>]) -> Vec<Result<(), Error>> {
         let opened = match connection.take() {
             Some(connection) => Ok(connection),
-            None => (self.open)().map(|connection| self.prepare(connection)),
+            None => (self.open)().map(Self::prepare),
         };
         let outcome = opened.and_then(|open| {
             let start = Instant::now();
@@ -249,10 +245,7 @@ pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<bool, Er
 }
 
 /// Each write's outcome, or the error for which none of them happened.
-fn run_batch(
-    connection: &Connection,
-    batch: &mut [Box<dyn Write>],
-) -> Result<Vec<Result<(), Error>>, Error> {
+fn run_batch(connection: &Connection, batch: &mut [Box<dyn Write>]) -> Result<Vec<Result<(), Error>>, Error> {
     match run_together(connection, batch) {
         Ok(()) => Ok(vec![Ok(()); batch.len()]),
         Err(error) => {
@@ -278,10 +271,7 @@ fn run_together(connection: &Connection, batch: &mut [Box<dyn Write>]) -> Result
     execute(connection, "COMMIT")
 }
 
-fn run_apart(
-    connection: &Connection,
-    batch: &mut [Box<dyn Write>],
-) -> Result<Vec<Result<(), Error>>, Error> {
+fn run_apart(connection: &Connection, batch: &mut [Box<dyn Write>]) -> Result<Vec<Result<(), Error>>, Error> {
     let run = || {
         execute(connection, "BEGIN IMMEDIATE")?;
         let tx = Tx::new(connection);

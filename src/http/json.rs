@@ -175,11 +175,7 @@ fn check_depth(bytes: &[u8]) -> Result<(), Problem> {
 }
 
 fn too_large(limit: usize) -> Problem {
-    Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "payload_too_large",
-        format!("the body is larger than {limit} bytes"),
-    )
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", format!("the body is larger than {limit} bytes"))
 }
 
 fn too_slow(limit: Duration) -> Problem {

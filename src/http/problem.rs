@@ -105,13 +105,9 @@ impl Problem {
 
     /// 500: a fault of ours; the cause goes to the log only.
     pub fn internal(cause: impl fmt::Display) -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "the service met an error of its own",
-        )
-        .with_hint("the log has the cause under this request id")
-        .with_cause(cause)
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the service met an error of its own")
+            .with_hint("the log has the cause under this request id")
+            .with_cause(cause)
     }
 
     /// What the client can do about it.
@@ -215,12 +211,8 @@ impl From<db::Error> for Problem {
         let unavailable = |code, detail: &str| Self::unavailable(code, detail, 5).with_cause(&error);
         match &error {
             Error::Full => unavailable("disk_full", "the disk is full; nothing was changed"),
-            Error::ReadOnly(_) => {
-                unavailable("disk_read_only", "the disk does not accept writes; nothing was changed")
-            }
-            Error::Io(_) => {
-                unavailable("storage_unavailable", "the database cannot be used; nothing was changed")
-            }
+            Error::ReadOnly(_) => unavailable("disk_read_only", "the disk does not accept writes; nothing was changed"),
+            Error::Io(_) => unavailable("storage_unavailable", "the database cannot be used; nothing was changed"),
             Error::Overloaded => unavailable("overloaded", "too much waits for the database"),
             Error::Deadline(_) => unavailable("query_timeout", "the query took too long")
                 .with_hint("narrow the filters or ask for a smaller page"),

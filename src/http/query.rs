@@ -41,9 +41,8 @@ impl Query {
     /// When it cannot be read.
     pub fn value<T: FromStr>(&mut self, name: &str, expected: &str) -> Result<Option<T>, Problem> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        let value = text.parse().map_err(|_| {
-            Problem::invalid(format!("?{name}"), format!("{text:?} is not {expected}"))
-        })?;
+        let value =
+            text.parse().map_err(|_| Problem::invalid(format!("?{name}"), format!("{text:?} is not {expected}")))?;
         Ok(Some(value))
     }
 
@@ -64,9 +63,8 @@ impl Query {
     pub fn finish(self, known: &[&str]) -> Result<(), Problem> {
         let Some(name) = self.0.into_keys().next() else { return Ok(()) };
         let problem = Problem::invalid(format!("?{name}"), "unknown parameter");
-        let near = known.iter().max_by(|a, b| {
-            strsim::jaro_winkler(a, &name).total_cmp(&strsim::jaro_winkler(b, &name))
-        });
+        let near =
+            known.iter().max_by(|a, b| strsim::jaro_winkler(a, &name).total_cmp(&strsim::jaro_winkler(b, &name)));
         Err(match near {
             Some(near) => problem.with_hint(format!("known are {}; did you mean {near}?", known.join(", "))),
             None => problem.with_hint("this route takes no parameters"),

@@ -119,11 +119,8 @@ impl Routes {
     /// Every route with its policy.
     #[must_use]
     pub fn list(&self) -> Vec<RouteInfo> {
-        let info = |entry: &Entry| RouteInfo {
-            method: entry.method.to_string(),
-            path: entry.path,
-            policy: entry.policy,
-        };
+        let info =
+            |entry: &Entry| RouteInfo { method: entry.method.to_string(), path: entry.path, policy: entry.policy };
         self.0.iter().map(info).collect()
     }
 
@@ -143,9 +140,9 @@ impl Routes {
             for entry in entries {
                 resource = resource.route((entry.make)(entry.method.clone()));
             }
-            config.service(resource.default_service(web::to(move |request: HttpRequest| {
-                ready(wrong_method(&request, &allowed))
-            })));
+            config.service(
+                resource.default_service(web::to(move |request: HttpRequest| ready(wrong_method(&request, &allowed)))),
+            );
         }
         config.default_service(web::to(|| ready(no_route())));
     }

@@ -239,14 +239,7 @@ impl Inner {
         });
     }
 
-    fn ended(
-        &self,
-        claim: &Claim,
-        handler: &Handler,
-        ending: &Ending,
-        events: Option<Vec<Arc<Event>>>,
-        slot: Slot,
-    ) {
+    fn ended(&self, claim: &Claim, handler: &Handler, ending: &Ending, events: Option<Vec<Arc<Event>>>, slot: Slot) {
         self.running().remove(&claim.id.no());
         let Some(events) = events else {
             tracing::warn!(job = %claim.id, "a job ended under a lease that is no longer valid");

@@ -146,8 +146,8 @@ impl Registry {
     /// The known name nearest to an unknown one.
     #[must_use]
     pub fn nearest(&self, name: &str) -> Option<&'static str> {
-        let near = |known: &&&str| (strsim::jaro_winkler(known, name) * 1000.0).round() as u32;
-        self.by_name.keys().max_by_key(near).copied()
+        let near = |known: &&str| strsim::jaro_winkler(known, name);
+        self.by_name.keys().copied().max_by(|a, b| near(a).total_cmp(&near(b)))
     }
 }
 

@@ -58,9 +58,7 @@ impl Hub {
     pub(super) fn publish(&self, job: i64, events: &[Arc<Event>]) {
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(list) = followers.get_mut(&job) else { return };
-        list.retain(|follower| {
-            events.iter().all(|event| follower.sender.try_send(event.clone()).is_ok())
-        });
+        list.retain(|follower| events.iter().all(|event| follower.sender.try_send(event.clone()).is_ok()));
         if list.is_empty() {
             followers.remove(&job);
         }

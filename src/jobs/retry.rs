@@ -60,8 +60,7 @@ mod tests {
     }
 
     fn backoff() -> impl Strategy<Value = Backoff> {
-        (0.0..100.0, 1.0..10.0, 0.0..10_000.0)
-            .prop_map(|(initial, factor, max)| Backoff { initial, factor, max })
+        (0.0..100.0, 1.0..10.0, 0.0..10_000.0).prop_map(|(initial, factor, max)| Backoff { initial, factor, max })
     }
 
     proptest! {

@@ -201,20 +201,12 @@ fn job_id(id: &str) -> Result<JobId, Problem> {
     JobId::parse(id).ok_or_else(|| Problem::not_found("job"))
 }
 
-async fn get(
-    caller: Caller<JobsRead>,
-    jobs: Service,
-    id: web::Path<String>,
-) -> Result<web::Json<JobView>, Problem> {
+async fn get(caller: Caller<JobsRead>, jobs: Service, id: web::Path<String>) -> Result<web::Json<JobView>, Problem> {
     let row = existing(&jobs, caller.tenant, &id).await?;
     Ok(web::Json(row.into()))
 }
 
-async fn cancel(
-    caller: Caller<JobsWrite>,
-    jobs: Service,
-    id: web::Path<String>,
-) -> Result<HttpResponse, Problem> {
+async fn cancel(caller: Caller<JobsWrite>, jobs: Service, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let id = job_id(&id)?;
     let status = match jobs.cancel(caller.tenant.no, id).await? {
         Cancel::Missing => return Err(Problem::not_found("job")),
@@ -236,11 +228,7 @@ fn ended_as(status: Status) -> &'static str {
     }
 }
 
-async fn delete(
-    caller: Caller<JobsWrite>,
-    jobs: Service,
-    id: web::Path<String>,
-) -> Result<HttpResponse, Problem> {
+async fn delete(caller: Caller<JobsWrite>, jobs: Service, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     match jobs.delete(caller.tenant.no, job_id(&id)?).await? {
         None => Err(Problem::not_found("job")),
         Some(status) if status.is_final() => Ok(HttpResponse::NoContent().finish()),
@@ -281,9 +269,8 @@ async fn list(
 
 fn time(query: &mut Query, name: &str) -> Result<Option<Timestamp>, Problem> {
     let read = |text: String| {
-        Timestamp::parse(&text).ok_or_else(|| {
-            Problem::invalid(format!("?{name}"), format!("{text:?} is not a time in RFC 3339"))
-        })
+        Timestamp::parse(&text)
+            .ok_or_else(|| Problem::invalid(format!("?{name}"), format!("{text:?} is not a time in RFC 3339")))
     };
     query.text(name).map(read).transpose()
 }
@@ -411,9 +398,8 @@ impl Jobs {
     /// A new job that does a finished one again, with the same input and options.
     fn again(&self, row: JobRow) -> Result<NewJob, Problem> {
         let place = self.0.registry.find(&row.tool);
-        let place = place.ok_or_else(|| {
-            Problem::conflict("unknown_tool", format!("this version has no tool {:?}", row.tool))
-        })?;
+        let place = place
+            .ok_or_else(|| Problem::conflict("unknown_tool", format!("this version has no tool {:?}", row.tool)))?;
         let created_at = self.0.clock.now();
         let metadata = row.metadata.map(|metadata| serde_json::to_string(&metadata)).transpose();
         Ok(NewJob {

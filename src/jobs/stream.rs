@@ -50,9 +50,10 @@ pub(super) fn follow(jobs: Jobs, job: JobId, after: i64) -> impl Stream<Item = R
         ended: false,
         heartbeat,
     };
-    futures_util::stream::unfold(follow, |mut follow| async move {
-        follow.next().await.map(|frame| (Ok(frame), follow))
-    })
+    futures_util::stream::unfold(
+        follow,
+        |mut follow| async move { follow.next().await.map(|frame| (Ok(frame), follow)) },
+    )
 }
 
 impl Follow {

@@ -154,10 +154,7 @@ impl Jobs {
         let tool = inner.registry.find(job.tool).ok_or_else(|| Problem::internal("a tool has gone"))?;
         let slot = if job.is_delayed() { None } else { inner.reserve(job.tenant, tool) };
         let lease = slot.is_some().then(|| inner.lease());
-        let answer = Stored {
-            status: StatusCode::ACCEPTED.as_u16(),
-            body: accepted(&job).map_err(Problem::internal)?,
-        };
+        let answer = Stored { status: StatusCode::ACCEPTED.as_u16(), body: accepted(&job).map_err(Problem::internal)? };
         let job = Arc::new(job);
         let (to_write, to_store) = (job.clone(), key.map(|key| (key, answer.clone())));
         let work = move |tx: &db::Tx<'_>| {

@@ -65,15 +65,8 @@ pub enum Status {
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 7] = [
-        Self::Queued,
-        Self::Running,
-        Self::Waiting,
-        Self::Succeeded,
-        Self::Failed,
-        Self::Cancelled,
-        Self::Dead,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Queued, Self::Running, Self::Waiting, Self::Succeeded, Self::Failed, Self::Cancelled, Self::Dead];
 
     /// As kept in the database and written in answers.
     #[must_use]
@@ -129,12 +122,7 @@ fn is_default_attempts(attempts: &u32) -> bool {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            timeout: None,
-            total_timeout: None,
-            max_attempts: DEFAULT_ATTEMPTS,
-            backoff: Backoff::default(),
-        }
+        Self { timeout: None, total_timeout: None, max_attempts: DEFAULT_ATTEMPTS, backoff: Backoff::default() }
     }
 }
 

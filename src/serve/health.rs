@@ -108,11 +108,8 @@ async fn health(_: Open) -> HttpResponse {
 /// Work is taken and done.
 async fn ready(_: Open, health: web::Data<Health>) -> HttpResponse {
     let failing = health.failing();
-    let (code, status) = if failing.is_empty() {
-        (StatusCode::OK, "ready")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
-    };
+    let (code, status) =
+        if failing.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
     HttpResponse::build(code).json(Readiness { status, failing })
 }
 

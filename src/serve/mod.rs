@@ -48,10 +48,7 @@ pub fn run(config: &Config, extras: Extras) -> Result<(), ServeError> {
     // Bound first, so that a taken port is told before the data is touched;
     // it listens only once everything else is ready.
     let socket = listen::bind(config.server.listen)?;
-    let jobs_on = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("agentd-job")
-        .enable_all()
-        .build()?;
+    let jobs_on = tokio::runtime::Builder::new_multi_thread().thread_name("agentd-job").enable_all().build()?;
     let handle = jobs_on.handle().clone();
     let app = jobs_on.block_on(App::build(config, extras, handle.clone()))?;
     let outcome = actix_web::rt::System::new().block_on(serve(config, &app, socket, &handle));

@@ -65,13 +65,14 @@ async fn create(
     request: HttpRequest,
     body: Json<CreateBody>,
 ) -> Result<HttpResponse, Problem> {
-    let name = checked_name(body.value.name)?;
+    let name = checked_name(&body.value.name)?;
     let key = IdempotencyKey::of(&request, ADMIN_SCOPE, &body.bytes)?;
     let answer = |row: &TenantRow| stored(&TenantView::from(row.clone()));
     match tenants.create(name, key, answer).await? {
         Created::New(row) => {
             let location = format!("/admin/tenants/{}", row.id);
-            let created = HttpResponse::Created().insert_header((header::LOCATION, location)).json(TenantView::from(row));
+            let created =
+                HttpResponse::Created().insert_header((header::LOCATION, location)).json(TenantView::from(row));
             Ok(created)
         }
         Created::Replayed(stored) => Ok(replay(&stored)),
@@ -106,7 +107,7 @@ async fn update(
     body: Json<UpdateBody>,
 ) -> Result<web::Json<TenantView>, Problem> {
     let UpdateBody { name, status, cohort } = body.value;
-    let name = name.map(checked_name).transpose()?;
+    let name = name.as_deref().map(checked_name).transpose()?;
     let row = tenants.update(id.into_inner(), Update { name, status, cohort }).await?;
     row.map(|row| web::Json(row.into())).ok_or_else(|| Problem::not_found("tenant"))
 }
@@ -201,7 +202,7 @@ fn checked_key(body: CreateKeyBody, now: Timestamp) -> Result<NewKey, Problem> {
     }
     let scopes = body.scopes.map_or_else(|| Ok(Scopes::all()), Scopes::named);
     Ok(NewKey {
-        name: checked_name(body.name)?,
+        name: checked_name(&body.name)?,
         scopes: scopes.map_err(|fault| Problem::invalid("/scopes", fault))?,
         expires_at: body.expires_at,
         test: body.test,
@@ -225,11 +226,7 @@ async fn list_keys(
     Ok(web::Json(page.map(|row| KeyView::of(&tenants, &row))))
 }
 
-async fn get_key(
-    _: Admin,
-    tenants: Service,
-    ids: web::Path<(String, String)>,
-) -> Result<web::Json<KeyView>, Problem> {
+async fn get_key(_: Admin, tenants: Service, ids: web::Path<(String, String)>) -> Result<web::Json<KeyView>, Problem> {
     let (tenant, key) = ids.into_inner();
     let row = tenants.db.read(move |tx| sql::get_key(tx, &tenant, &key)).await?;
     row.map(|row| web::Json(KeyView::of(&tenants, &row))).ok_or_else(|| Problem::not_found("key"))
@@ -252,8 +249,8 @@ fn page_request(request: &HttpRequest) -> Result<PageRequest, Problem> {
     Ok(page)
 }
 
-fn checked_name(name: String) -> Result<String, Problem> {
-    let name = name.trim().to_owned();
+fn checked_name(name: &str) -> Result<String, Problem> {
+    let name = name.trim();
     let fault = if name.is_empty() {
         "must not be empty"
     } else if name.chars().count() > 200 {
@@ -261,16 +258,13 @@ fn checked_name(name: String) -> Result<String, Problem> {
     } else if name.chars().any(char::is_control) {
         "must not hold control characters"
     } else {
-        return Ok(name);
+        return Ok(name.to_owned());
     };
     Err(Problem::invalid("/name", fault))
 }
 
 fn stored(view: &impl Serialize) -> Stored {
-    Stored {
-        status: StatusCode::CREATED.as_u16(),
-        body: serde_json::to_string(view).unwrap_or_default(),
-    }
+    Stored { status: StatusCode::CREATED.as_u16(), body: serde_json::to_string(view).unwrap_or_default() }
 }
 
 fn replay(stored: &Stored) -> HttpResponse {

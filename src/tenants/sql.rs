@@ -44,13 +44,7 @@ fn handle(no: i64, id: &str) -> Tenant {
     Tenant { no, id: Uuid::parse_str(id).unwrap_or_default() }
 }
 
-pub(super) fn insert(
-    tx: &Tx<'_>,
-    id: Uuid,
-    name: &str,
-    cohort: Cohort,
-    now: Timestamp,
-) -> Result<TenantRow, Error> {
+pub(super) fn insert(tx: &Tx<'_>, id: Uuid, name: &str, cohort: Cohort, now: Timestamp) -> Result<TenantRow, Error> {
     let sql = format!(
         "INSERT INTO tenants (id, name, status, cohort, created_at, updated_at)
          VALUES (?1, ?2, 'active', ?3, ?4, ?4) RETURNING {TENANT}"
@@ -82,9 +76,7 @@ pub(super) fn tenant_of(tx: &Tx<'_>, id: &str) -> Result<Option<Tenant>, Error> 
 
 /// Newest first.
 pub(super) fn list(tx: &Tx<'_>, before: Option<i64>, limit: usize) -> Result<Vec<TenantRow>, Error> {
-    let sql = format!(
-        "SELECT {TENANT} FROM tenants WHERE no < ?1 AND status <> 'deleted' ORDER BY no DESC LIMIT ?2"
-    );
+    let sql = format!("SELECT {TENANT} FROM tenants WHERE no < ?1 AND status <> 'deleted' ORDER BY no DESC LIMIT ?2");
     tx.all(&sql, params![before.unwrap_or(i64::MAX), limit], tenant)
 }
 
@@ -96,12 +88,7 @@ pub(super) fn deleted(tx: &Tx<'_>) -> Result<Vec<i64>, Error> {
     tx.all("SELECT no FROM tenants WHERE status = 'deleted'", [], |row| row.get(0))
 }
 
-pub(super) fn update(
-    tx: &Tx<'_>,
-    id: &str,
-    update: &Update,
-    now: Timestamp,
-) -> Result<Option<TenantRow>, Error> {
+pub(super) fn update(tx: &Tx<'_>, id: &str, update: &Update, now: Timestamp) -> Result<Option<TenantRow>, Error> {
     let sql = format!(
         "UPDATE tenants SET name = coalesce(?2, name), status = coalesce(?3, status),
              cohort = coalesce(?4, cohort), updated_at = ?5
@@ -164,25 +151,13 @@ pub(super) fn get_key(tx: &Tx<'_>, tenant_id: &str, key_id: &str) -> Result<Opti
 }
 
 /// Newest first.
-pub(super) fn list_keys(
-    tx: &Tx<'_>,
-    tenant_no: i64,
-    before: Option<i64>,
-    limit: usize,
-) -> Result<Vec<KeyRow>, Error> {
-    let sql = format!(
-        "SELECT {KEY} FROM api_keys k WHERE k.tenant_no = ?1 AND k.no < ?2 ORDER BY k.no DESC LIMIT ?3"
-    );
+pub(super) fn list_keys(tx: &Tx<'_>, tenant_no: i64, before: Option<i64>, limit: usize) -> Result<Vec<KeyRow>, Error> {
+    let sql = format!("SELECT {KEY} FROM api_keys k WHERE k.tenant_no = ?1 AND k.no < ?2 ORDER BY k.no DESC LIMIT ?3");
     tx.all(&sql, params![tenant_no, before.unwrap_or(i64::MAX), limit], key)
 }
 
 /// Revoking twice keeps the first moment.
-pub(super) fn revoke_key(
-    tx: &Tx<'_>,
-    tenant_id: &str,
-    key_id: &str,
-    now: Timestamp,
-) -> Result<Option<KeyRow>, Error> {
+pub(super) fn revoke_key(tx: &Tx<'_>, tenant_id: &str, key_id: &str, now: Timestamp) -> Result<Option<KeyRow>, Error> {
     tx.execute(
         "UPDATE api_keys SET revoked_at = ?3 WHERE id = ?2 AND revoked_at IS NULL AND tenant_no IN
              (SELECT no FROM tenants WHERE id = ?1 AND status <> 'deleted')",

@@ -60,7 +60,10 @@ fn eval(call: &Call) -> Outcome {
     }
     let parsed = FlatEx::<f64>::parse(&expression).map_err(|error| wrong(error.to_string()))?;
     let value = |name: &String| {
-        variables.get(name).copied().ok_or_else(|| wrong(format!("{name:?} is neither a function nor a given variable")))
+        variables
+            .get(name)
+            .copied()
+            .ok_or_else(|| wrong(format!("{name:?} is neither a function nor a given variable")))
     };
     let values = parsed.var_names().iter().map(value).collect::<Result<Vec<_>, _>>()?;
     let value = parsed.eval(&values).map_err(|error| wrong(error.to_string()))?;

@@ -122,7 +122,12 @@ proptest! {
 fn a_clock_set_back_moves_spans_and_leaves_appointments() {
     let mut queue = Queue::new(1, vec![None]);
     let entry = |no, relative| QueueEntry {
-        no, tenant: 1, tool: 0, priority: 0, due_at: Timestamp::from_micros(1_000), relative,
+        no,
+        tenant: 1,
+        tool: 0,
+        priority: 0,
+        due_at: Timestamp::from_micros(1_000),
+        relative,
     };
     queue.push(entry(1, true), Timestamp::from_micros(900));
     queue.push(entry(2, false), Timestamp::from_micros(900));

