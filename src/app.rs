@@ -19,7 +19,7 @@ use crate::id::{IdSource, random_bytes};
 use crate::jobs::{self, Handler, Jobs, Registry};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
-use crate::{serve, tools};
+use crate::{health, tools};
 
 /// How often it is written when keys were last used.
 const FLUSH_LAST_USED_EVERY: Duration = Duration::from_secs(10);
@@ -76,7 +76,7 @@ pub struct App {
     auth: Arc<Auth>,
     body_limits: BodyLimits,
     http_metrics: HttpMetrics,
-    health: Arc<serve::Health>,
+    health: Arc<health::Health>,
     routes: Arc<Routes>,
     stop: CancellationToken,
     _lock: Arc<FolderLock>,
@@ -85,7 +85,7 @@ pub struct App {
 /// Every route of the service.
 #[must_use]
 pub fn routes() -> Routes {
-    serve::routes().and(tenants::routes()).and(jobs::routes())
+    health::routes().and(tenants::routes()).and(jobs::routes())
 }
 
 impl App {
@@ -129,7 +129,7 @@ impl App {
         let jobs = Jobs::new(parts, &metrics)?;
         let process = ProcessMetrics::new(&metrics, &clock)?;
         Ok(Self {
-            health: Arc::new(serve::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
+            health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
             body_limits: BodyLimits { bytes: config.server.body_bytes, time: config.server.body_time },
             routes: Arc::new(routes()),

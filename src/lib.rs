@@ -32,5 +32,7 @@ pub mod serve;
 pub mod telemetry;
 /// Tenants and their API keys.
 pub mod tenants;
+/// What tells others how the service is.
+pub mod health;
 /// The built-in tools.
 pub mod tools;

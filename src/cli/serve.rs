@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::{ConfigFile, exit, fail};
 use crate::app::{BuildError, Extras};
-use crate::config::{self, LogFormat, Sources};
+use crate::config::{self, Sources};
 use crate::db::OpenError;
 use crate::serve::{self, ServeError};
 use crate::telemetry::log;
@@ -34,12 +34,7 @@ pub(super) fn run(arguments: &Arguments, extras: Extras) -> ExitCode {
         Ok(loaded) => loaded,
         Err(faults) => return super::check::report(&faults),
     };
-    let format = match loaded.config.log.format {
-        LogFormat::Auto => log::Format::Auto,
-        LogFormat::Json => log::Format::Json,
-        LogFormat::Text => log::Format::Text,
-    };
-    let guard = match log::start(&loaded.config.log.level, format) {
+    let guard = match log::start(&loaded.config.log) {
         Ok(guard) => guard,
         Err(error) => return fail(exit::FAILED, format_args!("logging could not be started: {error}")),
     };

@@ -289,10 +289,19 @@ impl LogSection {
         let level =
             key("log.level", "error, warn, info, debug or trace; or directives such as info,agentd::request=warn.");
         let level = reader.value(level, "info".to_owned());
-        if let Err(error) = crate::telemetry::log::parse_filter(&level) {
+        let format = key("log.format", "json, text, or auto: text on a terminal and JSON elsewhere.");
+        let section = Self { level, format: reader.value(format, LogFormat::Auto) };
+        if let Err(error) = section.filter() {
             reader.fault_at_key("log.level", format!("log.level: {error}"));
         }
-        let format = key("log.format", "json, text, or auto: text on a terminal and JSON elsewhere.");
-        Self { level, format: reader.value(format, LogFormat::Auto) }
+        section
+    }
+
+    /// The level or directives, read.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn filter(&self) -> Result<tracing_subscriber::EnvFilter, String> {
+        tracing_subscriber::EnvFilter::builder().parse(&self.level).map_err(|error| error.to_string())
     }
 }

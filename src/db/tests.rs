@@ -184,7 +184,7 @@ fn closing_writes_what_waits_and_refuses_what_comes() {
 #[test]
 fn the_log_stays_bounded_while_a_reader_comes_and_goes() {
     let bound = 1 << 20;
-    let place = Place::with(|options| Options { wal_bound: bound, ..options });
+    let place = Place::with(|options| Options { wal_bound: bound, queue: 10_000, ..options });
     let text = "x".repeat(4_000);
     for round in 0..40 {
         for number in 0..50 {

@@ -207,7 +207,7 @@ mod tests {
 
     fn fault(body: &str) -> String {
         let problem = parse::<Sample>(body.as_bytes()).expect_err("it is refused");
-        format!("{problem} {:?}", problem.0.errors.iter().map(|e| &e.pointer).collect::<Vec<_>>())
+        format!("{problem} {:?}", problem.errors().iter().map(|error| &error.pointer).collect::<Vec<_>>())
     }
 
     #[test]

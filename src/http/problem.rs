@@ -144,6 +144,12 @@ impl Problem {
         self.0.cause.as_deref()
     }
 
+    /// The faults one by one.
+    #[must_use]
+    pub fn errors(&self) -> &[FieldError] {
+        &self.0.errors
+    }
+
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {

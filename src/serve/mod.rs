@@ -1,6 +1,5 @@
 //! Running as a service: bind, build, serve, and on SIGTERM drain and close.
 
-mod health;
 mod listen;
 
 use std::net::SocketAddr;
@@ -9,8 +8,6 @@ use std::time::Duration;
 use actix_web::middleware::from_fn;
 use actix_web::{App as HttpApp, HttpServer};
 use tokio::signal::unix::{SignalKind, signal};
-
-pub use health::{Health, routes};
 
 use crate::app::{App, BuildError, Extras};
 use crate::config::Config;

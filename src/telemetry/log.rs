@@ -6,23 +6,13 @@
 use std::io::{BufWriter, IsTerminal as _};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use crate::config::{LogFormat, LogSection};
+
 /// Lines that may wait for standard output.
 const LINES_WAITING: usize = 16_384;
-
-/// How lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Text on a terminal, JSON elsewhere.
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
 
 /// Keeps the writing thread alive; dropping it writes what waits.
 pub struct LogGuard {
@@ -39,13 +29,12 @@ impl FormatTime for Utc {
     }
 }
 
-/// Starts logging for this process. `filter` is a level, or directives such as
-/// `info,agentd::request=warn`.
+/// Starts logging for this process.
 ///
 /// # Errors
 /// When the filter cannot be read or logging has already been started.
-pub fn start(filter: &str, format: Format) -> Result<LogGuard, String> {
-    let filter = parse_filter(filter)?;
+pub fn start(section: &LogSection) -> Result<LogGuard, String> {
+    let filter = section.filter()?;
     let stdout = BufWriter::with_capacity(64 * 1024, std::io::stdout());
     let (writer, worker): (NonBlocking, _) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES_WAITING)
@@ -53,10 +42,10 @@ pub fn start(filter: &str, format: Format) -> Result<LogGuard, String> {
         .thread_name("agentd-log")
         .finish(stdout);
     let dropped = writer.error_counter();
-    let json = match format {
-        Format::Auto => !std::io::stdout().is_terminal(),
-        Format::Json => true,
-        Format::Text => false,
+    let json = match section.format {
+        LogFormat::Auto => !std::io::stdout().is_terminal(),
+        LogFormat::Json => true,
+        LogFormat::Text => false,
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -70,12 +59,4 @@ pub fn start(filter: &str, format: Format) -> Result<LogGuard, String> {
     };
     started.map_err(|error| error.to_string())?;
     Ok(LogGuard { _worker: worker, dropped })
-}
-
-/// Reads a filter.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn parse_filter(filter: &str) -> Result<EnvFilter, String> {
-    EnvFilter::builder().parse(filter).map_err(|error| error.to_string())
 }
