@@ -71,6 +71,13 @@ fn hold(db: &Db) -> mpsc::Sender<()> {
     go
 }
 
+/// Until everything put before has been written.
+fn settle(db: &Db) {
+    let (done, settled) = mpsc::channel();
+    db.write_always(|_| Ok(()), move |outcome| done.send(outcome).expect("heard"));
+    settled.recv().expect("the writer runs").expect("after the others");
+}
+
 #[test]
 fn a_failing_write_fails_alone_among_those_that_share_its_commit() {
     let place = Place::new();
@@ -161,7 +168,7 @@ fn a_full_queue_refuses_and_what_must_be_written_still_is() {
     place.db.write_always(|tx| put(tx, "must", ""), |_| {});
     assert_eq!(refused.load(Ordering::SeqCst), 3);
     go.send(()).expect("held");
-    block_on(place.db.write(|_| Ok(()))).expect("after the others");
+    settle(&place.db);
     assert_eq!(block_on(keys(&place.db)), ["k0", "k1", "must"]);
 }
 
@@ -191,9 +198,9 @@ fn the_log_stays_bounded_while_a_reader_comes_and_goes() {
             let (key, text) = (format!("{round}-{number}"), text.clone());
             place.db.write_always(move |tx| put(tx, &key, &text), |_| {});
         }
+        settle(&place.db);
         block_on(keys(&place.db));
     }
-    block_on(place.db.write(|_| Ok(()))).expect("after the others");
     let (_, wal) = place.db.file_bytes();
     assert!(wal < 3 * bound, "the log has {wal} bytes");
 }
@@ -221,7 +228,7 @@ proptest! {
             place.db.write_with(work, move |outcome| outcomes.lock().expect("lock").push(outcome.is_ok()));
         }
         go.send(()).expect("held");
-        block_on(place.db.write(|_| Ok(()))).expect("after the others");
+        settle(&place.db);
         prop_assert_eq!(&*outcomes.lock().expect("lock"), &expected);
         let names: Vec<_> = model.iter().map(|key| format!("{key:02}")).collect();
         prop_assert_eq!(block_on(keys(&place.db)), names);
