@@ -5,14 +5,16 @@
 mod support;
 
 mod attempts;
-// mod bad_input;
-// mod events;
+mod bad_input;
+mod events;
 mod hostile_jobs;
-// mod http;
-// mod idempotency;
+mod http;
+mod idempotency;
 mod jobs;
+mod keys;
 mod listing;
-// mod slow_clients;
+mod slow_clients;
+mod tenants;
 
 use support::{Client, Server};
 

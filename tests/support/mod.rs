@@ -8,6 +8,7 @@
 //! and run in any order.
 
 #![allow(dead_code, reason = "each test crate uses a part of it")]
+#![allow(unreachable_pub, reason = "to the test crates this is a library")]
 #![allow(unused_imports, reason = "each test crate uses a part of it")]
 
 pub mod client;

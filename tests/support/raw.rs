@@ -38,6 +38,18 @@ impl Raw {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Everything up to some text, which must come.
+    pub fn read_until(&mut self, text: &str) -> String {
+        let mut read = String::new();
+        let mut buffer = [0; 4096];
+        while !read.contains(text) {
+            let count = self.0.read(&mut buffer).expect("an answer");
+            assert!(count > 0, "it hung up after {read:?}");
+            read.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        read
+    }
+
     pub fn stream(&self) -> &TcpStream {
         &self.0
     }

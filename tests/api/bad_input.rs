@@ -1,0 +1,264 @@
+//! Requests that are wrong: each is refused with what is wrong and where, and
+//! nothing of it is done.
+
+use serde_json::{Value, json};
+
+use crate::support::raw::Raw;
+use crate::support::{Answer, Client, Server, Setup};
+use crate::{real, testbed};
+
+fn send(client: &Client, body: impl AsRef<[u8]>) -> Answer {
+    client.send("POST", "/v1/jobs", &[("Content-Type", "application/json")], Some(body.as_ref()))
+}
+
+fn nothing_was_done(client: &Client) {
+    assert_eq!(client.all_pages("/v1/jobs"), Vec::<Value>::new());
+}
+
+#[test]
+fn what_is_no_json_is_refused() {
+    let (_server, client) = real();
+    for body in ["", "  \n", "{", "nonsense", "{\"tool\":\"echo\"} trailing", "{'tool':'echo'}", "{\"tool\":\"\u{1}\"}"] {
+        send(&client, body).problem(400, "malformed_json");
+    }
+    send(&client, b"{\"tool\":\"\xff\xfe\"}").problem(400, "malformed_json");
+    send(&client, b"\xef\xbb\xbf{\"tool\":\"echo\"}").problem(400, "malformed_json");
+    send(&client, "{\"tool\":\"echo\",\"input\":{\"a\":1,}}").problem(400, "malformed_json");
+    nothing_was_done(&client);
+}
+
+#[test]
+fn a_wrong_type_is_named_with_its_place() {
+    let (_server, client) = real();
+    let fault = |body: Value, pointer: &str| send(&client, body.to_string()).fault("invalid_request", pointer);
+    fault(json!([]), "");
+    fault(json!("echo"), "");
+    fault(json!(null), "");
+    fault(json!({ "tool": 5 }), "/tool");
+    fault(json!({ "tool": "echo", "priority": "high" }), "/priority");
+    fault(json!({ "tool": "echo", "priority": 128 }), "/priority");
+    fault(json!({ "tool": "echo", "priority": 1.5 }), "/priority");
+    fault(json!({ "tool": "echo", "run_at": "tomorrow" }), "/run_at");
+    fault(json!({ "tool": "echo", "metadata": { "a": 1 } }), "/metadata/a");
+    fault(json!({ "tool": "echo", "metadata": ["a"] }), "/metadata");
+    fault(json!({ "tool": "echo", "max_attempts": -1 }), "/max_attempts");
+    fault(json!({ "tool": "echo", "backoff": { "initial": "1s" } }), "/backoff/initial");
+    nothing_was_done(&client);
+}
+
+#[test]
+fn values_out_of_bounds_are_refused() {
+    let (_server, client) = real();
+    let fault = |name: &str, value: Value, pointer: &str| {
+        let mut body = json!({ "tool": "echo" });
+        body[name] = value;
+        send(&client, body.to_string()).fault("invalid_request", pointer)
+    };
+    fault("delay", json!(-1), "/delay");
+    fault("delay", json!(1e12), "/delay");
+    fault("timeout", json!(0), "/timeout");
+    fault("total_timeout", json!(-5), "/total_timeout");
+    fault("max_attempts", json!(0), "/max_attempts");
+    fault("max_attempts", json!(101), "/max_attempts");
+    fault("backoff", json!({ "factor": 0.5 }), "/backoff/factor");
+    fault("backoff", json!({ "max": 1e300 }), "/backoff/max");
+    fault("metadata", json!({ "": "x" }), "/metadata");
+    fault("metadata", json!({ "a b": "x" }), "/metadata");
+    fault("metadata", json!({ "a": "x".repeat(513) }), "/metadata/a");
+    let many: serde_json::Map<_, _> = (0..17).map(|place| (place.to_string(), json!("x"))).collect();
+    fault("metadata", Value::Object(many), "/metadata");
+    fault("mode", json!("robot"), "/mode");
+    let both = json!({ "tool": "echo", "delay": 1, "run_at": "2100-01-01T00:00:00Z" });
+    send(&client, both.to_string()).fault("invalid_request", "/delay");
+    send(&client, "{}").fault("invalid_request", "/tool");
+    send(&client, "{\"tool\":\"echo\",\"delay\":1e999}").problem(400, "malformed_json");
+    nothing_was_done(&client);
+}
+
+#[test]
+fn an_unknown_field_is_named_with_its_place() {
+    let (server, client) = real();
+    let body = json!({ "tool": "echo", "inptu": {} });
+    let unknown = send(&client, body.to_string()).fault("unknown_field", "/inptu");
+    assert!(unknown["detail"].as_str().is_some_and(|detail| detail.contains("input")), "{unknown}");
+    let body = json!({ "tool": "echo", "backoff": { "intial": 1 } });
+    send(&client, body.to_string()).fault("unknown_field", "/backoff/intial");
+    let admin = server.admin();
+    admin.post("/admin/tenants", &json!({ "name": "a", "nmae": "b" })).fault("unknown_field", "/nmae");
+    let tenant = server.tenant("a");
+    let keys = format!("/admin/tenants/{tenant}/keys");
+    admin.post(&keys, &json!({ "name": "a", "scope": [] })).fault("unknown_field", "/scope");
+    admin.patch(&format!("/admin/tenants/{tenant}"), &json!({ "stauts": "x" })).fault("unknown_field", "/stauts");
+    nothing_was_done(&client);
+}
+
+#[test]
+fn options_of_later_versions_are_refused_by_name() {
+    let (_server, client) = real();
+    for name in ["session_id", "concurrency_key", "on_conflict", "budget_usd", "callback_url", "goal", "messages"] {
+        let mut body = json!({ "tool": "echo" });
+        body[name] = json!("x");
+        let refused = send(&client, body.to_string()).fault("not_available", &format!("/{name}"));
+        assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains(name)), "{refused}");
+    }
+    send(&client, json!({ "mode": "agent", "goal": "x" }).to_string()).problem(400, "not_available");
+    nothing_was_done(&client);
+}
+
+#[test]
+fn an_unknown_tool_is_named_with_the_nearest_known() {
+    let (_server, client) = real();
+    let body = json!({ "tool": "ecko" });
+    let unknown = send(&client, body.to_string()).fault("unknown_tool", "/tool");
+    assert!(unknown["detail"].as_str().is_some_and(|detail| detail.contains("did you mean \"echo\"?")), "{unknown}");
+    send(&client, json!({ "tool": "" }).to_string()).fault("unknown_tool", "/tool");
+    send(&client, json!({ "tool": "x".repeat(10_000) }).to_string()).fault("unknown_tool", "/tool");
+    nothing_was_done(&client);
+}
+
+#[test]
+fn an_input_that_does_not_fit_the_tools_schema_is_refused() {
+    let (_server, client) = testbed();
+    let fault = |input: Value, pointer: &str| {
+        let body = json!({ "tool": "test.strict", "input": input });
+        send(&client, body.to_string()).fault("invalid_input", pointer)
+    };
+    fault(json!({}), "/input");
+    fault(json!({ "count": 11 }), "/input/count");
+    fault(json!({ "count": "1" }), "/input/count");
+    fault(json!({ "count": 1, "more": 2 }), "/input");
+    fault(json!(null), "/input");
+    let both = fault(json!({ "count": 0, "more": 2 }), "/input/count");
+    assert_eq!(both["errors"].as_array().map(Vec::len), Some(2), "every fault is told: {both}");
+    nothing_was_done(&client);
+    assert_eq!(client.run(&json!({ "tool": "test.strict", "input": { "count": 10 } }))["status"], "succeeded");
+}
+
+#[test]
+fn long_inputs_are_not_quoted_back_whole() {
+    let (_server, client) = real();
+    let body = json!({ "tool": "math.eval", "input": { "expression": "1+".repeat(100_000) } });
+    let answer = send(&client, body.to_string());
+    answer.problem(400, "invalid_input");
+    assert!(answer.text.len() < 4_096, "{} bytes", answer.text.len());
+}
+
+#[test]
+fn deep_nesting_is_refused_and_allowed_depth_survives_everything() {
+    let (_server, client) = real();
+    for depth in [65, 1_000, 100_000] {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let input = open.repeat(depth) + "1" + &close.repeat(depth);
+            send(&client, format!("{{\"tool\":\"echo\",\"input\":{input}}}")).problem(400, "too_deep");
+        }
+    }
+    send(&client, "[".repeat(500_000)).problem(400, "too_deep");
+    nothing_was_done(&client);
+    let input = "[".repeat(63) + &"]".repeat(63);
+    let body: Value = serde_json::from_str(&format!("{{\"tool\":\"echo\",\"input\":{input}}}")).expect("JSON");
+    let job = client.run(&body);
+    assert_eq!(job["result"], body["input"]);
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_from_its_head_alone() {
+    let (server, key) = {
+        let server = Setup::real().env("AGENTD_SERVER_BODY_BYTES", "4KiB").start();
+        let key = server.key(&server.tenant("large"));
+        (server, key)
+    };
+    let mut raw = Raw::connect(&server.address());
+    let secret = &key.secret;
+    raw.send(format!("POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-API-Key: {secret}\r\nContent-Length: 4097\r\n\r\n"));
+    let answer = raw.read_until("payload_too_large");
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[test]
+fn a_body_that_turns_out_too_large_is_refused() {
+    let server = Setup::real().env("MAX_PAYLOAD_BYTES", "4096").start();
+    let key = server.key(&server.tenant("large"));
+    let client = server.anyone().with_key(&key);
+    let fits = json!({ "tool": "echo", "input": "x".repeat(4096 - 26) }).to_string();
+    assert_eq!(fits.len(), 4096);
+    send(&client, &fits).expect(202);
+    send(&client, fits.replace("echo", "echoo")).problem(413, "payload_too_large");
+    let mut raw = Raw::connect(&server.address());
+    let secret = &key.secret;
+    raw.send(format!(
+        "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-API-Key: {secret}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ));
+    for _ in 0..5 {
+        raw.send(format!("400\r\n{}\r\n", " ".repeat(0x400)));
+    }
+    let answer = raw.read_until("payload_too_large");
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    for job in client.all_pages("/v1/jobs") {
+        client.finished(&crate::support::client::job_id(&job));
+    }
+    assert_eq!(client.all_pages("/v1/jobs").len(), 1);
+}
+
+#[test]
+fn a_body_of_another_kind_is_refused() {
+    let (_server, client) = real();
+    let post = |kind: &str| client.send("POST", "/v1/jobs", &[("Content-Type", kind)], Some(b"{\"tool\":\"echo\"}"));
+    for kind in ["image/png", "application/xml", "multipart/form-data; boundary=x"] {
+        post(kind).problem(415, "unsupported_media_type");
+    }
+    nothing_was_done(&client);
+    for kind in ["application/json; charset=utf-8", "application/vnd.x+json", "application/x-www-form-urlencoded"] {
+        let id = crate::support::client::job_id(&post(kind).expect(202));
+        client.finished(&id);
+    }
+}
+
+#[test]
+fn a_wait_that_is_no_time_is_refused() {
+    let (_server, client) = real();
+    for wait in ["-1", "soon", "NaN", "inf", "1e400", "5s", ""] {
+        let answer = client.post(&format!("/v1/jobs?wait={wait}"), &json!({ "tool": "echo" }));
+        answer.fault("invalid_request", "?wait");
+    }
+    client.post("/v1/jobs?wiat=1", &json!({ "tool": "echo" })).fault("invalid_request", "?wiat");
+    nothing_was_done(&client);
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_no_harm() {
+    let server: Server = Setup::testbed().start();
+    let client = server.client();
+    server.set_clock(3600);
+    let first = client.run(&json!({ "tool": "echo", "input": 1 }));
+    server.set_clock(-3600);
+    let second = client.run(&json!({ "tool": "echo", "input": 2 }));
+    assert_eq!((&first["status"], &second["status"]), (&json!("succeeded"), &json!("succeeded")));
+    let list = client.all_pages("/v1/jobs");
+    assert_eq!(list, [second, first], "the order is that of submission all the same");
+    let retried = json!({ "tool": "test.flaky", "input": { "until": 2 }, "backoff": { "initial": 0.05 } });
+    assert_eq!(client.run(&retried)["status"], "succeeded");
+    let timed = json!({ "tool": "test.sleep", "input": { "seconds": 0.05 }, "total_timeout": 20 });
+    assert_eq!(client.run(&timed)["status"], "succeeded");
+}
+
+#[test]
+fn a_clock_that_is_set_back_while_jobs_wait_does_not_hold_them_up() {
+    let server: Server = Setup::testbed().start();
+    let client = server.client();
+    let id = client.submit_body(&json!({ "tool": "echo", "delay": 0.5 }));
+    server.set_clock(-3600);
+    assert_eq!(client.finished(&id)["status"], "succeeded");
+    server.wait_for_log("that the clock was set", |line| line["message"] == "the clock was set");
+}
+
+#[test]
+fn ids_go_on_upwards_after_a_restart_with_an_earlier_clock() {
+    let mut server: Server = Setup::testbed().start();
+    let client = server.client();
+    server.set_clock(86_400);
+    let first = client.run(&json!({ "tool": "echo" }));
+    server.set_clock(-86_400);
+    server.restart();
+    let second = client.run(&json!({ "tool": "echo" }));
+    assert!(second["job_id"].as_str() > first["job_id"].as_str());
+}
