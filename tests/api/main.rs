@@ -6,6 +6,9 @@ mod support;
 
 mod attempts;
 mod bad_input;
+mod config;
+mod crash;
+mod drain;
 mod events;
 mod hostile_jobs;
 mod http;
@@ -13,7 +16,9 @@ mod idempotency;
 mod jobs;
 mod keys;
 mod listing;
+mod quick_start;
 mod slow_clients;
+mod start;
 mod tenants;
 
 use support::{Client, Server};

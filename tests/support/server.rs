@@ -401,6 +401,21 @@ impl Server {
         process.wait();
     }
 
+    /// Starts again where it may be killed from inside before it is ready.
+    pub fn start_until_ready_or_dead(&mut self) {
+        assert!(self.process.is_none(), "it still runs");
+        let process = Process::serve(&self.setup, &self.data());
+        process.output.wait(|line| line.contains("\"ready\"").then_some(()));
+        self.process = Some(process);
+    }
+
+    /// The folder alone, once the process has ended.
+    pub fn into_folder(mut self) -> TempDir {
+        assert!(self.process.is_none(), "it still runs");
+        self.unchecked = true;
+        std::mem::replace(&mut self.folder, TempDir::new().expect("a folder"))
+    }
+
     /// Stops and starts again on the same folder.
     #[track_caller]
     pub fn restart(&mut self) {
