@@ -79,7 +79,7 @@ pub struct App {
     health: Arc<health::Health>,
     routes: Arc<Routes>,
     stop: CancellationToken,
-    _lock: Arc<FolderLock>,
+    _lock: Arc<Vec<FolderLock>>,
 }
 
 /// Every route of the service.
@@ -96,7 +96,7 @@ impl App {
     /// When the folder, the database or a secret cannot be used.
     pub async fn build(config: &Config, extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
         let clock = extras.clock.unwrap_or_else(Clock::system);
-        let lock = FolderLock::acquire(&config.data.dir)?;
+        let lock = lock(config)?;
         let metrics = Metrics::new();
         let (db, migrated) = Db::open(db_options(config), &metrics)?;
         if migrated.from != migrated.to {
@@ -208,6 +208,19 @@ impl App {
         }
         self.db.close();
     }
+}
+
+/// The data folder, and the database's where that is another one.
+fn lock(config: &Config) -> Result<Vec<FolderLock>, OpenError> {
+    let mut locks = vec![FolderLock::acquire(&config.data.dir)?];
+    let folder = config.data.database.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(|source| OpenError::Folder { folder: folder.into(), source })?;
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
+    if real(folder) != real(&config.data.dir) {
+        locks.push(FolderLock::acquire(folder)?);
+    }
+    Ok(locks)
 }
 
 fn db_options(config: &Config) -> db::Options {

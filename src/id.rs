@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use uuid::Uuid;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 
 /// Makes ids. Clones share one sequence.
 #[derive(Clone, Debug)]
@@ -48,6 +48,12 @@ pub fn row_number(id: Uuid) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// The least row number that can be given out from a moment on.
+#[must_use]
+pub fn first_row_number(moment: Timestamp) -> i64 {
+    (moment.micros() / 1000) << 12
+}
+
 fn compose(number: u64, random: u64) -> Uuid {
     let high = (number >> 12 << 16) | 0x7000 | (number & 0xfff);
     let low = (random >> 2) | (1 << 63);
@@ -74,7 +80,6 @@ fn random_u64() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
     use std::sync::atomic::AtomicI64;
 
     #[test]

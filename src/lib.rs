@@ -8,31 +8,31 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Builds every service once and hands out cheap clones.
-pub mod app;
-/// Who is calling and what they may do.
-pub mod auth;
 /// The command line.
 pub mod cli;
-/// Time.
-pub mod clock;
-/// Configuration and where each value comes from.
-pub mod config;
-/// The database engine.
-pub mod db;
-/// What all routes share.
-pub mod http;
-/// Identifiers.
-pub mod id;
-/// Durable jobs: queue, executor, events.
-pub mod jobs;
 /// Running as a service: listening, readiness, signals, draining.
 pub mod serve;
-/// Logs and metrics.
-pub mod telemetry;
-/// Tenants and their API keys.
-pub mod tenants;
+/// Builds every service once and hands out cheap clones.
+pub mod app;
 /// What tells others how the service is.
 pub mod health;
 /// The built-in tools.
 pub mod tools;
+/// Durable jobs: queue, executor, events.
+pub mod jobs;
+/// Tenants and their API keys.
+pub mod tenants;
+/// Who is calling and what they may do.
+pub mod auth;
+/// What all routes share.
+pub mod http;
+/// Logs and metrics.
+pub mod telemetry;
+/// The database engine.
+pub mod db;
+/// Configuration and where each value comes from.
+pub mod config;
+/// Identifiers.
+pub mod id;
+/// Time.
+pub mod clock;

@@ -3,19 +3,22 @@
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev, web};
 
-use super::{Auth, Scope, Tenant};
+use super::{Auth, KeyEntry, Scope, Tenant};
 use crate::http::{Authorise, LogFields, Policy, Problem};
 
 /// A tenant's key with scope `S`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Caller<S> {
     /// Whose key it is.
     pub tenant: Tenant,
+    /// The key, for what outlives the request that it opened.
+    pub key: Arc<KeyEntry>,
     scope: PhantomData<S>,
 }
 
@@ -28,21 +31,18 @@ impl<S: Scope> FromRequest for Caller<S> {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        ready(caller(request, S::NAME).map(|tenant| Self { tenant, scope: PhantomData }))
+        ready(caller(request, S::NAME).map(|key| Self { tenant: key.tenant, key, scope: PhantomData }))
     }
 }
 
-fn caller(request: &HttpRequest, scope: &str) -> Result<Tenant, Problem> {
+fn caller(request: &HttpRequest, scope: &str) -> Result<Arc<KeyEntry>, Problem> {
     let presented = presented_key(request.headers()).ok_or_else(Problem::unauthorized)?;
     let entry = auth(request)?.authenticate(presented).ok_or_else(Problem::unauthorized)?;
     request.extensions_mut().insert(LogFields { tenant: entry.tenant.id.to_string(), key: entry.id.clone() });
-    if entry.is_suspended() {
+    if entry.is_suspended() || !entry.scopes.allow(scope) {
         return Err(Problem::forbidden("this credential may not do this"));
     }
-    if !entry.scopes.allow(scope) {
-        return Err(Problem::forbidden("this credential may not do this"));
-    }
-    Ok(entry.tenant)
+    Ok(entry)
 }
 
 /// The administrator, by the admin key.
@@ -97,7 +97,10 @@ impl FromRequest for MetricsReader {
 }
 
 fn metrics_reader(request: &HttpRequest) -> Result<(), Problem> {
-    if address(request).is_loopback() {
+    // What a proxy on this machine passes on comes from somewhere else.
+    let headers = request.headers();
+    let forwarded = headers.contains_key("forwarded") || headers.contains_key("x-forwarded-for");
+    if address(request).is_loopback() && !forwarded {
         return Ok(());
     }
     let auth = auth(request)?;

@@ -33,6 +33,8 @@ pub struct KeyEntry {
     pub expires_at: Option<Timestamp>,
     /// Whether the tenant is suspended.
     suspended: Arc<AtomicBool>,
+    /// Set when the key is taken away, for what it has opened and still uses.
+    removed: AtomicBool,
     last_used: AtomicI64,
     written_used: AtomicI64,
 }
@@ -44,6 +46,13 @@ impl KeyEntry {
 
     pub(super) fn is_suspended(&self) -> bool {
         self.suspended.load(Ordering::Relaxed)
+    }
+
+    /// Whether it still counts at `now`.
+    #[must_use]
+    pub fn counts(&self, now: Timestamp) -> bool {
+        let expired = self.expires_at.is_some_and(|end| now >= end);
+        !expired && !self.is_suspended() && !self.removed.load(Ordering::Relaxed)
     }
 
     /// When it was last used by this process, if it was.
@@ -83,15 +92,22 @@ impl Keyring {
 
     /// Takes a key away.
     pub fn remove(&self, id: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).keys.remove(id);
+        let removed = self.0.write().unwrap_or_else(PoisonError::into_inner).keys.remove(id);
+        if let Some(entry) = removed {
+            entry.removed.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Takes all keys of a tenant away.
     pub fn remove_tenant(&self, no: i64) {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        inner.keys.retain(|_, entry| entry.tenant.no != no);
-        if inner.legacy.as_ref().is_some_and(|entry| entry.tenant.no == no) {
-            inner.legacy = None;
+        inner.keys.retain(|_, entry| {
+            let other = entry.tenant.no != no;
+            entry.removed.store(!other, Ordering::Relaxed);
+            other
+        });
+        if let Some(entry) = inner.legacy.take_if(|entry| entry.tenant.no == no) {
+            entry.removed.store(true, Ordering::Relaxed);
         }
         inner.suspended.remove(&no);
     }
@@ -146,6 +162,7 @@ impl Inner {
             scopes,
             expires_at,
             suspended: self.suspension(tenant.no),
+            removed: AtomicBool::new(false),
             last_used: AtomicI64::new(0),
             written_used: AtomicI64::new(0),
         })

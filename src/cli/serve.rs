@@ -41,6 +41,8 @@ pub(super) fn run(arguments: &Arguments, extras: Extras) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    // Whatever is made holds keys or jobs: nobody else may read it.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let outcome = serve::run(&loaded.config, extras);
     drop(guard);
     match outcome {
@@ -53,9 +55,22 @@ fn code(error: &ServeError) -> u8 {
     match error {
         ServeError::Listen { .. } => exit::UNAVAILABLE,
         ServeError::Build(BuildError::Open(OpenError::Locked { .. })) => exit::TRY_AGAIN,
+        ServeError::Build(BuildError::Open(OpenError::Folder { source, .. }))
+            if source.kind() == std::io::ErrorKind::StorageFull =>
+        {
+            exit::TRY_AGAIN
+        }
+        // Starting again would meet the same; somebody has to change something.
         ServeError::Build(
             BuildError::Secret(_)
-            | BuildError::Open(OpenError::Folder { .. } | OpenError::Foreign | OpenError::Newer { .. }),
+            | BuildError::Open(
+                OpenError::Folder { .. }
+                | OpenError::Foreign
+                | OpenError::Newer { .. }
+                | OpenError::Migration { .. }
+                | OpenError::Inconsistent { .. }
+                | OpenError::Damaged { .. },
+            ),
         ) => exit::CONFIGURATION,
         ServeError::Build(_) | ServeError::Runtime(_) => exit::FAILED,
     }

@@ -15,7 +15,10 @@ pub(super) enum Mode {
 
 impl Mode {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        if reader.variable("AUTH_ENABLED").is_some_and(|value| !value.eq_ignore_ascii_case("true")) {
+        if reader
+            .variable("AUTH_ENABLED")
+            .is_some_and(|value| !["true", "1", "yes", "on"].contains(&value.to_ascii_lowercase().as_str()))
+        {
             let origin = Origin::Environment("AUTH_ENABLED".into());
             reader.fault(&origin, "authentication cannot be switched off; remove the variable".into());
         }

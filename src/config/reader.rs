@@ -201,9 +201,19 @@ impl<'a> Reader<'a> {
         }
         let names: BTreeSet<_> = self.known.iter().map(|path| variable(path)).collect();
         for name in self.variables("AGENTD_") {
-            if !names.contains(&name) && name != "AGENTD_CONFIG" {
-                let near = nearest(&name, names.iter().map(String::as_str));
+            if names.contains(&name) || name == "AGENTD_CONFIG" {
+                continue;
+            }
+            let near = nearest(&name, names.iter().map(String::as_str));
+            let section = |path: &&str| {
+                let section = path.split('.').next().unwrap_or(path);
+                name.starts_with(&variable(&format!("{section}.")))
+            };
+            if self.known.iter().any(section) {
                 self.faults.push(Fault::new(format!("environment {name}"), format!("unknown variable{near}")));
+            } else {
+                // Kubernetes sets such names for a service called agentd.
+                self.warnings.push(format!("environment {name} has no effect{near}"));
             }
         }
         if self.faults.is_empty() { Ok((self.shown, self.warnings)) } else { Err(self.faults) }

@@ -97,6 +97,13 @@ pub struct DataSection {
 impl DataSection {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let dir = reader.value(key("data.dir", "Folder of everything that is kept."), PathBuf::from("data"));
+        let wal_bound = reader.value(
+            key("data.wal_bound", "Size of the database's log above which writes wait while it starts over."),
+            Bytes(64 << 20),
+        );
+        if wal_bound.0 < 1 << 20 {
+            reader.fault_at_key("data.wal_bound", "data.wal_bound must be at least 1MiB".into());
+        }
         let database =
             aliased("data.database", "AGENT_DB_PATH", "The database file; agentd.db in data.dir when not set.");
         Self {
@@ -105,12 +112,7 @@ impl DataSection {
             min_free: reader
                 .value(key("data.min_free", "Free disk space below which new work is refused."), Bytes(64 << 20))
                 .0,
-            wal_bound: reader
-                .value(
-                    key("data.wal_bound", "Size of the database's log above which writes wait while it starts over."),
-                    Bytes(64 << 20),
-                )
-                .0,
+            wal_bound: wal_bound.0,
         }
     }
 }
@@ -233,10 +235,14 @@ impl AuthSection {
             let text = match secret.resolve() {
                 Ok(text) => text,
                 Err(fault) => {
-                    reader.fault_at_key(key, fault);
+                    reader.fault_at_key(&format!("{key}_file"), fault);
                     continue;
                 }
             };
+            if key == "auth.api_key" && text.as_ref().is_some_and(|text| text.starts_with("agk_")) {
+                let what = "auth.api_key must not look like a tenant's key (agk_…): those are made through the API";
+                reader.fault_at_key(key, what.into());
+            }
             if text.is_some_and(|text| text.len() < SHORTEST_SECRET) {
                 let what =
                     format!("{key} has fewer than {SHORTEST_SECRET} characters; openssl rand -hex 32 makes a good one");
@@ -302,6 +308,9 @@ impl LogSection {
     /// # Errors
     /// What is wrong with them.
     pub fn filter(&self) -> Result<tracing_subscriber::EnvFilter, String> {
-        tracing_subscriber::EnvFilter::builder().parse(&self.level).map_err(|error| error.to_string())
+        // What a client sends wrong is not worth a line of the server's own; a
+        // later directive for the same target wins.
+        let directives = format!("actix_http=off,actix_server=warn,{}", self.level);
+        tracing_subscriber::EnvFilter::builder().parse(directives).map_err(|error| error.to_string())
     }
 }

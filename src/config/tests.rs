@@ -29,7 +29,8 @@ fn shown<'a>(loaded: &'a Loaded, key: &str) -> &'a Shown {
 #[test]
 fn the_environment_beats_the_file_and_a_flag_beats_both() {
     let file = "[jobs]\nconcurrency = 7\nqueue = 9\n\n[server]\nlisten = \"127.0.0.1:1\"\n";
-    let (mut sources, _toml) = sources(file, &[("AGENTD_JOBS_CONCURRENCY", "8"), ("AGENTD_SERVER_LISTEN", "127.0.0.1:2")]);
+    let (mut sources, _toml) =
+        sources(file, &[("AGENTD_JOBS_CONCURRENCY", "8"), ("AGENTD_SERVER_LISTEN", "127.0.0.1:2")]);
     sources.flags.push(("server.listen", "--listen", "localhost:3".into()));
     let loaded = load(&sources).expect("valid");
     assert_eq!((loaded.config.jobs.concurrency, loaded.config.jobs.queue), (8, 9));

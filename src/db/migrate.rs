@@ -38,12 +38,7 @@ pub struct Report {
 /// # Errors
 /// When the file is no database of agentd, is newer than this binary, was
 /// migrated by other texts than this binary's, or a migration fails.
-pub fn run(
-    connection: &mut Connection,
-    migrations: Vec<Migration>,
-    snapshots: &Path,
-    label: &str,
-) -> Result<Report, OpenError> {
+pub fn run(connection: &mut Connection, migrations: Vec<Migration>, snapshots: &Path) -> Result<Report, OpenError> {
     let from = version(connection)?;
     let to = migrations.iter().map(Migration::version).max().unwrap_or(0);
     if from > to {
@@ -52,7 +47,7 @@ pub fn run(
     }
     let mut report = Report { from, to, snapshot: None };
     if from > 0 && from < to {
-        report.snapshot = Some(snapshot(connection, snapshots, from, label)?);
+        report.snapshot = Some(snapshot(connection, snapshots, from)?);
     }
     // Inside a transaction this pragma does nothing, so it is set around all
     // migrations, and what it would have caught is looked for afterwards.
@@ -66,15 +61,20 @@ pub fn run(
         .set_target(Target::Latest)
         .run(connection)
         .map_err(|error| failed(&error, report.snapshot.clone()))?;
-    // It reads every row, so a start without a migration does without it.
-    if from < to
-        && let Some(table) = broken_reference(connection)?
-    {
-        let reason = format!("a row of table {table:?} refers to one that is not there");
-        return Err(OpenError::Migration { reason, snapshot: report.snapshot });
+    // The check reads every row, so the schema version for which it was passed
+    // is kept, and a start without a migration does without it.
+    if checked_version(connection)? != to {
+        if let Some(table) = broken_reference(connection)? {
+            return Err(OpenError::Inconsistent { table, snapshot: newest_snapshot(snapshots, to - 1) });
+        }
+        connection.execute_batch(&format!("PRAGMA user_version = {to}")).map_err(Error::from)?;
     }
     connection.execute_batch("PRAGMA foreign_keys = ON").map_err(Error::from)?;
     Ok(report)
+}
+
+fn checked_version(connection: &Connection) -> Result<i32, Error> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
 fn broken_reference(connection: &Connection) -> Result<Option<String>, Error> {
@@ -108,11 +108,12 @@ fn version(connection: &Connection) -> Result<i32, OpenError> {
 }
 
 /// A copy of the database, whole and checked, under a name that tells its
-/// schema version.
-fn snapshot(connection: &Connection, folder: &Path, version: i32, label: &str) -> Result<PathBuf, OpenError> {
+/// schema version: one for each, so that attempts again and again do not fill
+/// the disk.
+fn snapshot(connection: &Connection, folder: &Path, version: i32) -> Result<PathBuf, OpenError> {
     let io = |source| OpenError::Folder { folder: folder.into(), source };
     std::fs::create_dir_all(folder).map_err(io)?;
-    let path = folder.join(format!("agentd-schema{version:04}-{label}.db"));
+    let path = folder.join(format!("agentd-schema{version:04}.db"));
     let partial = path.with_extension("partial");
     let _ = std::fs::remove_file(&partial);
     connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()]).map_err(Error::from)?;
@@ -167,7 +168,7 @@ mod tests {
         }
 
         fn run(&self, migrations: Vec<Migration>) -> Result<Report, OpenError> {
-            run(&mut self.open(), migrations, &self.folder.path().join("snapshots"), "now")
+            run(&mut self.open(), migrations, &self.folder.path().join("snapshots"))
         }
     }
 
@@ -207,7 +208,7 @@ mod tests {
         place.run(vec![first(), second]).expect("an upgrade");
         match place.run(vec![first()]) {
             Err(OpenError::Newer { found: 2, known: 1, snapshot: Some(path) }) => {
-                assert!(path.ends_with("snapshots/agentd-schema0001-now.db"));
+                assert!(path.ends_with("snapshots/agentd-schema0001.db"));
             }
             other => panic!("expected a refusal, got {other:?}"),
         }
@@ -241,7 +242,9 @@ mod tests {
         let place = Place::new();
         let bad = "CREATE TABLE p (x INTEGER PRIMARY KEY); \
                    CREATE TABLE c (x INTEGER REFERENCES p(x)); INSERT INTO c VALUES (1);";
-        let error = place.run(vec![migration("V0001__bad", bad)]).expect_err("it is found");
-        assert!(error.to_string().contains("\"c\""), "{error}");
+        for _ in 0..2 {
+            let error = place.run(vec![migration("V0001__bad", bad)]).expect_err("it is found, also the next time");
+            assert!(error.to_string().contains("\"c\""), "{error}");
+        }
     }
 }

@@ -94,6 +94,14 @@ pub enum OpenError {
         /// The snapshot from before the upgrade.
         snapshot: Option<PathBuf>,
     },
+    /// A migration left rows that refer to nothing.
+    #[error("after the migration a row of table {table:?} refers to one that is not there; restore the snapshot from before it{}", named(.snapshot.as_deref()))]
+    Inconsistent {
+        /// The table of the row.
+        table: String,
+        /// The snapshot from before the upgrade.
+        snapshot: Option<PathBuf>,
+    },
     /// The database fails SQLite's own check.
     #[error("the database is damaged ({verdict}); restore a backup")]
     Damaged {
@@ -138,8 +146,7 @@ impl Db {
     pub fn open(options: Options, registry: &prometheus::Registry) -> Result<(Self, migrate::Report), OpenError> {
         let folder = options.path.parent().unwrap_or(Path::new("."));
         let mut connection = connect::writer(&options.path)?;
-        let label = crate::clock::system_now().micros().to_string();
-        let report = migrate::run(&mut connection, migrate::embedded(), &folder.join("snapshots"), &label)?;
+        let report = migrate::run(&mut connection, migrate::embedded(), &folder.join("snapshots"))?;
         let metrics = Metrics::new(registry)?;
         let db = Self(Arc::new(Shared {
             writes: Arc::new(writer::Inbox::new(options.queue)),

@@ -174,6 +174,9 @@ impl Writer {
             }
             let pages = WAL_PAGES.get();
             self.health.set_wal_pages(pages);
+            if pages < self.wal_bound_pages {
+                restart_above = self.wal_bound_pages;
+            }
             if let Some(connection) = &connection
                 && pages > restart_above
             {
@@ -205,7 +208,9 @@ impl Writer {
             let start = Instant::now();
             let outcome = run_batch(&open, batch);
             self.metrics.batch(batch.len(), start.elapsed());
-            if !matches!(&outcome, Err(error) if error.spoils_connection()) {
+            // A rollback that failed would leave every later write inside it.
+            let whole = open.is_autocommit();
+            if whole && !matches!(&outcome, Err(error) if error.spoils_connection()) {
                 *connection = Some(open);
             }
             outcome
@@ -239,9 +244,9 @@ pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<bool, Er
     // Waiting for readers is bounded, because commits wait meanwhile.
     connection.busy_timeout(Duration::from_millis(100))?;
     let sql = format!("PRAGMA wal_checkpoint({mode})");
-    let busy: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
+    let busy = connection.query_row(&sql, [], |row| row.get::<_, i64>(0));
     connection.busy_timeout(super::BUSY_TIMEOUT)?;
-    Ok(busy == 0)
+    Ok(busy? == 0)
 }
 
 /// Each write's outcome, or the error for which none of them happened.

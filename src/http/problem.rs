@@ -75,6 +75,14 @@ impl Problem {
         problem.with_errors(vec![error])
     }
 
+    /// 400 for an option that the interface names and this version does not have.
+    #[must_use]
+    pub fn not_available(pointer: &str, what: &str) -> Self {
+        let detail = format!("this version of agentd does not have {what} yet");
+        let error = FieldError { pointer: pointer.into(), detail: detail.clone() };
+        Self::bad_request("not_available", detail).with_errors(vec![error])
+    }
+
     /// 401: no credential that counts. Never says which part was wrong.
     #[must_use]
     pub fn unauthorized() -> Self {

@@ -68,9 +68,9 @@ pub async fn observe<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let start = Instant::now();
     let id = request_id(&request);
-    metrics.in_flight.inc();
+    let in_flight = InFlight::new(&metrics.in_flight);
     let outcome = next.call(request).await;
-    metrics.in_flight.dec();
+    drop(in_flight);
     let mut response = match outcome {
         Ok(response) => response.map_into_boxed_body(),
         Err(error) => return Err(error),
@@ -83,6 +83,22 @@ pub async fn observe<B: MessageBody + 'static>(
     count(&metrics, &response, seconds);
     log(&response, &id, seconds, cause.as_deref());
     Ok(response)
+}
+
+/// Counts a request until its answer, also one whose client hangs up before.
+struct InFlight(IntGauge);
+
+impl InFlight {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// The client's id when it is harmless to print, else a new one.

@@ -67,7 +67,11 @@ impl Jobs {
     /// Clears away everything of a deleted tenant, piece by piece, then says so
     /// to `done`. Goes on at the next start when it is cut off.
     pub fn clear_tenant(&self, tenant: i64, done: impl FnOnce(i64) + Send + 'static) {
-        self.0.queue().remove_tenant(tenant);
+        {
+            let mut queue = self.0.queue();
+            queue.hold(tenant, true);
+            queue.remove_tenant(tenant);
+        }
         let inner = self.0.clone();
         let runtime = inner.runtime.clone();
         runtime.spawn(async move {

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::event::Event;
-use super::handler::{Call, Handler, Outcome, Run};
+use super::handler::{Call, Handler, Outcome, Run, shorten};
 use super::types::{Claim, Ending, Failure, QueueEntry, Status};
 use super::{Inner, Jobs, retry, sql};
 use crate::clock::Timestamp;
@@ -20,6 +20,8 @@ use crate::db;
 const STOP_GRACE: Duration = Duration::from_millis(500);
 /// The pause before a write that failed for want of space is tried again.
 const WRITE_AGAIN: Duration = Duration::from_millis(500);
+/// Characters that are kept of a failure's message.
+const MESSAGE_CHARS: usize = 2_000;
 /// Jobs that one write starts at most.
 const START_TOGETHER: usize = 32;
 
@@ -154,7 +156,10 @@ impl Inner {
                 let run = run.clone();
                 tokio::task::spawn_blocking(move || run(&call))
             }
-            Run::Async(run) => tokio::spawn(run(call)),
+            Run::Async(run) => match catch_unwind(AssertUnwindSafe(|| run(call))) {
+                Ok(future) => tokio::spawn(future),
+                Err(panic) => return self.judge(claim, Err(panicked(&*panic))),
+            },
         };
         let own = claim.options.timeout.map_or(handler.timeout, retry::seconds_to_span);
         let whole = deadline.map(|deadline| deadline.since(now));
@@ -180,14 +185,20 @@ impl Inner {
         }
         let told = stop.is_cancelled();
         stop.cancel();
-        if tokio::time::timeout(STOP_GRACE, &mut task).await.is_err() {
+        let late = tokio::time::timeout(STOP_GRACE, &mut task).await;
+        if late.is_err() {
             task.abort();
             self.metrics.abandoned.inc();
             tracing::warn!(job = %claim.id, "a handler did not stop when told to and was left behind");
         }
         if told {
             let cancelled = self.running().get(&claim.id.no()).is_some_and(|running| running.cancelled);
-            return if cancelled { Ending::Cancelled } else { Ending::PutBack };
+            return match late {
+                _ if cancelled => Ending::Cancelled,
+                // It was done just in time; doing it again would be for nothing.
+                Ok(Ok(Ok(result))) => self.judge(claim, Ok(result)),
+                _ => Ending::PutBack,
+            };
         }
         let message = format!("the attempt took longer than {} s", limit.as_secs_f64());
         let failure = if timeout == "timeout" {
@@ -208,7 +219,7 @@ impl Inner {
                 Ok(result) => return Ending::Succeeded(result),
                 Err(error) => Failure::permanent("invalid_result", format!("the result is not JSON: {error}")),
             },
-            Err(failure) => failure,
+            Err(failure) => Failure { message: shorten(&failure.message, MESSAGE_CHARS), ..failure },
         };
         let random = f64::from(u32::from_ne_bytes(crate::id::random_bytes())) / (f64::from(u32::MAX) + 1.0);
         let now = self.clock.now();

@@ -138,7 +138,7 @@ impl Registry {
         let fault = |error: jsonschema::ValidationError<'_>| FieldError {
             pointer: format!("/input{}", error.instance_path()),
             // The library quotes the whole instance; a long one helps no one.
-            detail: shorten(&error.to_string()),
+            detail: shorten(&error.to_string(), 300),
         };
         validator.iter_errors(&value).take(20).map(fault).collect()
     }
@@ -151,11 +151,11 @@ impl Registry {
     }
 }
 
-fn shorten(text: &str) -> String {
-    const LONGEST: usize = 300;
-    if text.chars().count() <= LONGEST {
+/// A text of at most so many characters.
+pub(super) fn shorten(text: &str, longest: usize) -> String {
+    if text.chars().count() <= longest {
         return text.to_owned();
     }
-    let start: String = text.chars().take(LONGEST).collect();
+    let start: String = text.chars().take(longest).collect();
     format!("{start}…")
 }

@@ -14,12 +14,14 @@ use super::types::QueueEntry;
 use crate::clock::Timestamp;
 
 type Place = (Reverse<i8>, i64);
+/// For each tool, what is ready in its order.
+type Lanes = BTreeMap<usize, BTreeMap<Place, QueueEntry>>;
 
 /// The queue of one process.
 #[derive(Debug)]
 pub(super) struct Queue {
     /// For each tenant and tool, what could start now.
-    ready: HashMap<i64, BTreeMap<usize, BTreeMap<Place, QueueEntry>>>,
+    ready: HashMap<i64, Lanes>,
     /// Tenants with something ready, in the order of their turns.
     turns: VecDeque<i64>,
     delayed: BTreeMap<(Timestamp, i64), QueueEntry>,
@@ -98,7 +100,8 @@ impl Queue {
 
     /// Takes a place for a job that may start at once because nothing waits.
     pub(super) fn reserve(&mut self, tenant: i64, tool: usize) -> bool {
-        let free = self.ready_count == 0 && !self.held.contains(&tenant) && self.has_room(tool);
+        let held: usize = self.held.iter().filter_map(|tenant| self.ready.get(tenant)).map(count).sum();
+        let free = self.ready_count == held && !self.held.contains(&tenant) && self.has_room(tool);
         if free {
             self.occupy(tool);
         }
@@ -162,13 +165,12 @@ impl Queue {
         found
     }
 
-    /// Takes out everything of a tenant.
+    /// Takes out everything of a tenant, which may stay held.
     pub(super) fn remove_tenant(&mut self, tenant: i64) {
         self.delayed.retain(|_, entry| entry.tenant != tenant);
         let lanes = self.ready.remove(&tenant).unwrap_or_default();
-        self.ready_count -= lanes.values().map(BTreeMap::len).sum::<usize>();
+        self.ready_count -= count(&lanes);
         self.turns.retain(|other| *other != tenant);
-        self.held.remove(&tenant);
     }
 
     /// Gives a place back.
@@ -210,6 +212,10 @@ impl Queue {
         self.running += 1;
         self.running_by_tool[tool] += 1;
     }
+}
+
+fn count(lanes: &Lanes) -> usize {
+    lanes.values().map(BTreeMap::len).sum()
 }
 
 #[cfg(test)]

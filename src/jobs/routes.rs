@@ -1,6 +1,7 @@
 //! `/v1/jobs`, `/v1/tools`, and the short forms below `/agent`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode, header};
@@ -14,7 +15,7 @@ use super::stream::follow;
 use super::submit::{SubmitBody, Submitted};
 use super::types::{JobId, JobRow, NewJob, Status};
 use super::{Jobs, handler, sql};
-use crate::auth::{Caller, JobsRead, JobsWrite, Tenant};
+use crate::auth::{Caller, JobsRead, JobsWrite, KeyEntry, Tenant};
 use crate::clock::Timestamp;
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::page::{Page, PageRequest};
@@ -137,8 +138,10 @@ async fn respond(
         } else {
             (id, listening)
         };
-        let known = if replayed { standing(jobs, tenant, id).await? } else { None };
-        if jobs.wait(listening, tenant.no, id, known, wait).await
+        let standing = if replayed { standing(jobs, tenant, id).await? } else { Some(Status::Queued) };
+        // A job that has been deleted since will not end again.
+        if let Some(standing) = standing
+            && (standing.is_final() || jobs.wait(listening, tenant.no, id, wait).await)
             && let Some(row) = jobs.get(tenant.no, id).await?
         {
             return Ok(with_location(HttpResponse::Ok(), id, replayed).json(JobView::from(row)));
@@ -321,9 +324,12 @@ async fn events(
     let (status, last) = standing.ok_or_else(|| Problem::not_found("job"))?;
     if wants_stream(&request) {
         let after = after.map_or_else(|| last_event_id(&request), |after| Ok(Some(after)))?.unwrap_or(0);
-        return stream(&jobs, &request, id, after, status, last);
+        return stream(&jobs, &request, caller.key, id, after, (status, last));
     }
-    let (after, limit) = (after.unwrap_or(0), limit.unwrap_or(200).clamp(1, 1_000));
+    let (after, limit) = (after.unwrap_or(0), limit.unwrap_or(200));
+    if !(1..=1_000).contains(&limit) {
+        return Err(Problem::invalid("?limit", "must be from 1 to 1000"));
+    }
     let events = jobs.0.db.read(move |tx| sql::read::events(tx, id, after, limit)).await?;
     let next = events.last().map(|event| event.seq).filter(|seq| *seq < last);
     let data = events.iter().map(super::event::Event::view).collect();
@@ -339,10 +345,10 @@ struct EventList<'a> {
 fn stream(
     jobs: &Jobs,
     request: &HttpRequest,
+    key: Arc<KeyEntry>,
     id: JobId,
     after: i64,
-    status: Status,
-    last: i64,
+    (status, last): (Status, i64),
 ) -> Result<HttpResponse, Problem> {
     if after < 0 || after > last {
         let detail = format!("the job has events 1 to {last}, not {after}");
@@ -360,7 +366,7 @@ fn stream(
     if request.method() == Method::HEAD {
         return Ok(response.finish());
     }
-    Ok(response.streaming(follow(jobs.clone(), id, after)))
+    Ok(response.streaming(follow(jobs.clone(), id, key, after)))
 }
 
 fn wants_stream(request: &HttpRequest) -> bool {

@@ -3,14 +3,16 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::hub::Subscription;
-use super::types::{JobId, Status};
+use super::types::JobId;
 use super::{Jobs, sql};
+use crate::auth::KeyEntry;
 use crate::http::sse;
 
 /// Events read from the database at a time.
@@ -22,6 +24,8 @@ const COME_BACK_MS: u32 = 2_000;
 struct Follow {
     jobs: Jobs,
     job: JobId,
+    /// What opened the stream; the stream ends when it no longer counts.
+    key: Arc<KeyEntry>,
     subscription: Subscription,
     /// Number of the last event sent or about to be.
     last: i64,
@@ -34,7 +38,12 @@ struct Follow {
 }
 
 /// Frames of a job's events after number `after`, until the last one.
-pub(super) fn follow(jobs: Jobs, job: JobId, after: i64) -> impl Stream<Item = Result<Bytes, Infallible>> {
+pub(super) fn follow(
+    jobs: Jobs,
+    job: JobId,
+    key: Arc<KeyEntry>,
+    after: i64,
+) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let mut heartbeat = tokio::time::interval(sse::HEARTBEAT_EVERY);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     heartbeat.reset();
@@ -43,6 +52,7 @@ pub(super) fn follow(jobs: Jobs, job: JobId, after: i64) -> impl Stream<Item = R
     let follow = Follow {
         jobs,
         job,
+        key,
         subscription,
         last: after,
         ready: VecDeque::new(),
@@ -62,7 +72,8 @@ impl Follow {
             if let Some(frame) = self.ready.pop_front() {
                 return Some(frame);
             }
-            if self.ended {
+            // Asked at least at every heartbeat.
+            if self.ended || !self.key.counts(self.jobs.0.clock.now()) {
                 return None;
             }
             if !self.caught_up {
@@ -81,7 +92,7 @@ impl Follow {
                     // Fallen behind or a gap: the database has what is missing.
                     Some(_) | None => self.start_over(),
                 },
-                _ = self.heartbeat.tick() => return Some(Bytes::from_static(sse::HEARTBEAT)),
+                _ = self.heartbeat.tick() => self.ready.push_back(Bytes::from_static(sse::HEARTBEAT)),
             }
         }
     }
@@ -133,12 +144,8 @@ impl Jobs {
         mut subscription: Subscription,
         tenant: i64,
         job: JobId,
-        known: Option<Status>,
         limit: std::time::Duration,
     ) -> bool {
-        if known.is_some_and(Status::is_final) {
-            return true;
-        }
         let ended = async {
             while let Some(event) = subscription.events.recv().await {
                 if event.kind.is_final() {

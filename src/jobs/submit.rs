@@ -24,6 +24,8 @@ use crate::http::idempotency::{IdempotencyKey, Seen, Stored, reused};
 pub(super) struct SubmitBody {
     mode: Option<String>,
     tool: Option<String>,
+    /// `null` is an input; only what is left out is none.
+    #[serde(default, deserialize_with = "given")]
     input: Option<Box<RawValue>>,
     #[serde(default)]
     priority: i8,
@@ -42,6 +44,10 @@ pub(super) struct SubmitBody {
     on_conflict: Option<IgnoredAny>,
     budget_usd: Option<IgnoredAny>,
     callback_url: Option<IgnoredAny>,
+}
+
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Seconds that any span in a submission may have: thirty days.
@@ -104,7 +110,7 @@ impl Jobs {
     fn tool(&self, body: &SubmitBody) -> Result<(usize, &'static str), Problem> {
         match body.mode.as_deref() {
             None | Some("tool") => {}
-            Some("agent") => return Err(not_yet("/mode", "mode \"agent\"")),
+            Some("agent") => return Err(Problem::not_available("/mode", "mode \"agent\"")),
             Some(_) => return Err(Problem::invalid("/mode", "must be \"tool\" or \"agent\"")),
         }
         let Some(name) = &body.tool else {
@@ -239,15 +245,9 @@ fn refuse_later_options(body: &SubmitBody) -> Result<(), Problem> {
         ("callback_url", body.callback_url),
     ];
     match later.iter().find(|(_, given)| given.is_some()) {
-        Some((name, _)) => Err(not_yet(&format!("/{name}"), &format!("option {name:?}"))),
+        Some((name, _)) => Err(Problem::not_available(&format!("/{name}"), &format!("option {name:?}"))),
         None => Ok(()),
     }
-}
-
-fn not_yet(pointer: &str, what: &str) -> Problem {
-    let detail = format!("this version of agentd does not have {what} yet");
-    let error = crate::http::FieldError { pointer: pointer.into(), detail: detail.clone() };
-    Problem::bad_request("not_available", detail).with_errors(vec![error])
 }
 
 fn due_at(body: &SubmitBody, now: Timestamp) -> Result<Timestamp, Problem> {
@@ -268,6 +268,11 @@ fn options(body: &SubmitBody) -> Result<Options, Problem> {
         if let Some(value) = value {
             span(pointer, value, 0.001)?;
         }
+    }
+    if let (Some(delay), Some(total)) = (body.delay, body.total_timeout)
+        && delay >= total
+    {
+        return Err(Problem::invalid("/total_timeout", "must be longer than delay, or the job can never start"));
     }
     let max_attempts = body.max_attempts.unwrap_or(defaults.max_attempts);
     if !(1..=100).contains(&max_attempts) {

@@ -80,11 +80,17 @@ async fn serve(
     .listen(listener)?
     .run();
     let handle = server.handle();
-    let server = actix_web::rt::spawn(server);
+    let mut server = actix_web::rt::spawn(server);
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), data = %config.data.dir.display(), "ready");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        ended = &mut server => {
+            // Without its server the process would live on deaf.
+            let ended = ended.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            let by_itself = || std::io::Error::other("the HTTP server ended by itself");
+            return Err(ended.err().unwrap_or_else(by_itself).into());
+        }
     }
     tracing::info!(seconds = config.server.drain_time.as_secs(), "stopping: finishing what runs, refusing new work");
     let drain = async {

@@ -4,6 +4,7 @@
 //! do not fit are dropped and counted.
 
 use std::io::{BufWriter, IsTerminal as _};
+use std::sync::OnceLock;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -17,8 +18,14 @@ const LINES_WAITING: usize = 16_384;
 /// Keeps the writing thread alive; dropping it writes what waits.
 pub struct LogGuard {
     _worker: WorkerGuard,
-    /// Counts lines that were dropped.
-    pub dropped: ErrorCounter,
+}
+
+/// Of the one log that a process has.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Lines that were dropped because standard output did not take them.
+pub(super) fn dropped_lines() -> usize {
+    DROPPED.get().map_or(0, ErrorCounter::dropped_lines)
 }
 
 struct Utc;
@@ -41,7 +48,7 @@ pub fn start(section: &LogSection) -> Result<LogGuard, String> {
         .lossy(true)
         .thread_name("agentd-log")
         .finish(stdout);
-    let dropped = writer.error_counter();
+    let _ = DROPPED.set(writer.error_counter());
     let json = match section.format {
         LogFormat::Auto => !std::io::stdout().is_terminal(),
         LogFormat::Json => true,
@@ -58,5 +65,5 @@ pub fn start(section: &LogSection) -> Result<LogGuard, String> {
         builder.with_ansi(std::io::stdout().is_terminal()).try_init()
     };
     started.map_err(|error| error.to_string())?;
-    Ok(LogGuard { _worker: worker, dropped })
+    Ok(LogGuard { _worker: worker })
 }

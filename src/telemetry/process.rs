@@ -1,6 +1,6 @@
 //! Facts about the process, under the names that every Prometheus user knows.
 
-use prometheus::{Counter, Gauge, IntGauge, Opts, Registry};
+use prometheus::{Counter, Gauge, IntCounter, IntGauge, Opts, Registry};
 
 use crate::clock::Clock;
 
@@ -12,6 +12,7 @@ pub struct ProcessMetrics {
     cpu: Counter,
     threads: IntGauge,
     open_files: IntGauge,
+    dropped_lines: IntCounter,
 }
 
 impl ProcessMetrics {
@@ -31,11 +32,17 @@ impl ProcessMetrics {
         registry.register(Box::new(start))?;
         let cpu = Counter::new("process_cpu_seconds_total", "Processor time used.")?;
         registry.register(Box::new(cpu.clone()))?;
+        let dropped_lines = IntCounter::new(
+            "agentd_log_lines_dropped_total",
+            "Log lines lost because standard output did not take them.",
+        )?;
+        registry.register(Box::new(dropped_lines.clone()))?;
         Ok(Self {
             resident: gauge("process_resident_memory_bytes", "Memory in RAM.")?,
             virtual_bytes: gauge("process_virtual_memory_bytes", "Address space.")?,
             threads: gauge("process_threads", "Threads.")?,
             open_files: gauge("process_open_fds", "Open file descriptors.")?,
+            dropped_lines,
             cpu,
         })
     }
@@ -63,6 +70,8 @@ impl ProcessMetrics {
                 self.threads.set(threads as i64);
             }
         }
+        let dropped = super::log::dropped_lines() as u64;
+        self.dropped_lines.inc_by(dropped.saturating_sub(self.dropped_lines.get()));
         if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
             self.open_files.set(i64::try_from(files.count()).unwrap_or(i64::MAX));
         }

@@ -195,7 +195,7 @@ async fn create_key(
 
 fn checked_key(body: CreateKeyBody, now: Timestamp) -> Result<NewKey, Problem> {
     if body.allowed_ips.is_some() {
-        return Err(Problem::invalid("/allowed_ips", "this version has no address lists for keys yet"));
+        return Err(Problem::not_available("/allowed_ips", "address lists for keys"));
     }
     if body.expires_at.is_some_and(|end| end <= now) {
         return Err(Problem::invalid("/expires_at", format!("lies in the past; it is {now}")));

@@ -16,7 +16,7 @@ const MAX_VARIABLES: usize = 32;
 pub(super) fn tool() -> Handler {
     Handler {
         name: "math.eval",
-        description: "Computes an arithmetic expression in double precision: + - * / ^ %, brackets, \
+        description: "Computes an arithmetic expression in double precision: + - * / ^, brackets, \
                       functions such as sqrt, ln, log10, exp, sin, cos, abs, round, floor, ceil, the constants \
                       PI and E, and variables given with it.",
         class: Class::Read,

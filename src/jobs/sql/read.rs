@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::db::{Error, Row, RowError, SqlType, Tx, Value, params};
+use crate::id;
 use crate::jobs::event::{Event, Kind};
 use crate::jobs::types::{JobId, JobRow, Status};
 use serde_json::value::RawValue;
@@ -90,9 +91,12 @@ pub(in crate::jobs) fn list(
     limit: usize,
 ) -> Result<(Vec<JobRow>, Option<i64>), Error> {
     let until = before.unwrap_or(i64::MAX);
-    let stop = scan_stop(tx, tenant, filter, until)?;
+    let (index, status) = by_status(filter.status);
+    // A row number is never less than the time at which it was given out.
+    let from = filter.created_after.map_or(0, id::first_row_number);
+    let stop = scan_stop(tx, tenant, filter, index, &status, until)?.filter(|stop| *stop > from);
     let mut conditions = String::new();
-    let mut values = vec![Value::Integer(tenant), Value::Integer(until), Value::Integer(stop.unwrap_or(0))];
+    let mut values = vec![Value::Integer(tenant), Value::Integer(until), Value::Integer(stop.unwrap_or(from))];
     let mut narrow = |condition: &str, value: Value| {
         values.push(value);
         conditions.push_str(&condition.replace('?', &format!("?{}", values.len())));
@@ -111,7 +115,6 @@ pub(in crate::jobs) fn list(
         narrow(" AND metadata ->> ?", Value::Text(path));
         narrow(" = ?", Value::Text(value.clone()));
     }
-    let (index, status) = by_status(filter.status);
     let sql = format!(
         "SELECT {JOB} FROM jobs INDEXED BY {index}
          WHERE tenant_no = ?1 AND no < ?2 AND no >= ?3 {status} {conditions}
@@ -134,27 +137,31 @@ fn by_status(status: Option<Status>) -> (&'static str, String) {
         Some(status @ (Status::Queued | Status::Running | Status::Waiting)) => {
             ("jobs_open", format!(" AND finished_at IS NULL AND status = '{}'", status.name()))
         }
-        // SQLite uses a partial index only where its condition stands in the query.
-        Some(status) => (
-            "jobs_unsuccessful",
-            format!(" AND status IN ('failed', 'cancelled', 'dead') AND status = '{}'", status.name()),
-        ),
+        Some(status) => ("jobs_unsuccessful", format!(" AND status = '{}'", status.name())),
     }
 }
 
-/// The row at which a page that fits little must end; `None` when it need not.
-fn scan_stop(tx: &Tx<'_>, tenant: i64, filter: &Filter, until: i64) -> Result<Option<i64>, Error> {
-    let dense = matches!(filter.status, None | Some(Status::Succeeded));
-    let narrows = filter.tool.is_some() || !filter.metadata.is_empty() || filter.status.is_some();
-    if !dense || !narrows {
+/// The row at which a page must end even when few rows fit the filter; `None`
+/// when there are not so many rows.
+fn scan_stop(
+    tx: &Tx<'_>,
+    tenant: i64,
+    filter: &Filter,
+    index: &str,
+    status: &str,
+    until: i64,
+) -> Result<Option<i64>, Error> {
+    let Filter { status: by_status, tool, created_before, metadata, .. } = filter;
+    if by_status.is_none() && tool.is_none() && created_before.is_none() && metadata.is_empty() {
         return Ok(None);
     }
-    tx.one(
-        "SELECT no FROM jobs INDEXED BY jobs_by_tenant WHERE tenant_no = ?1 AND no < ?2
-         ORDER BY no DESC LIMIT 1 OFFSET ?3",
-        params![tenant, until, SCAN_LIMIT],
-        |row| row.get(0),
-    )
+    // What the index is for is left in; the rest is what is looked through.
+    let status = if index == "jobs_by_tenant" { "" } else { status };
+    let sql = format!(
+        "SELECT no FROM jobs INDEXED BY {index} WHERE tenant_no = ?1 AND no < ?2 {status}
+         ORDER BY no DESC LIMIT 1 OFFSET ?3"
+    );
+    tx.one(&sql, params![tenant, until, SCAN_LIMIT], |row| row.get(0))
 }
 
 /// A job's events after number `after`.
