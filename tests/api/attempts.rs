@@ -55,7 +55,8 @@ fn a_permanent_failure_is_not_tried_again() {
 fn pauses_grow_and_lie_between_half_and_all_of_their_bound() {
     let (_server, client) = testbed();
     let backoff = json!({ "initial": 0.1, "factor": 2.0, "max": 0.25 });
-    let job = client.run(&json!({ "tool": "test.flaky", "input": { "until": 4 }, "backoff": backoff }));
+    let body = json!({ "tool": "test.flaky", "input": { "until": 4 }, "max_attempts": 4, "backoff": backoff });
+    let job = client.run(&body);
     assert_eq!(job["status"], "succeeded");
     let events = client.events(&job_id(&job));
     let retries = events.iter().filter(|event| event["type"] == "job.retrying");
@@ -124,8 +125,20 @@ fn the_whole_job_has_a_time_limit_too() {
     let retrying = json!({ "tool": "test.flaky", "input": { "until": 9 }, "total_timeout": 10, "backoff": backoff });
     let retrying = client.run(&retrying);
     assert_eq!((&retrying["status"], &retrying["attempt"]), (&json!("dead"), &json!(1)));
-    let late = client.run(&json!({ "tool": "echo", "delay": 0.2, "total_timeout": 0.1 }));
+}
+
+#[test]
+fn a_job_whose_time_passed_while_it_waited_is_not_begun() {
+    let (server, client) = testbed();
+    let gate = server.gate("gate");
+    let first = client.submit("test.single", &json!({ "gate": gate.path() }));
+    client.wait_for(&first, "job.started");
+    let late = client.submit_body(&json!({ "tool": "test.single", "total_timeout": 60 }));
+    server.set_clock(61);
+    gate.open();
+    let late = client.finished(&late);
     assert_eq!((&late["status"], &late["error"]["code"]), (&json!("failed"), &json!("total_timeout")));
+    client.finished(&first);
 }
 
 #[test]

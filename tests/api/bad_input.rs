@@ -18,7 +18,8 @@ fn nothing_was_done(client: &Client) {
 #[test]
 fn what_is_no_json_is_refused() {
     let (_server, client) = real();
-    for body in ["", "  \n", "{", "nonsense", "{\"tool\":\"echo\"} trailing", "{'tool':'echo'}", "{\"tool\":\"\u{1}\"}"] {
+    for body in ["", "  \n", "{", "nonsense", "{\"tool\":\"echo\"} trailing", "{'tool':'echo'}", "{\"tool\":\"\u{1}\"}"]
+    {
         send(&client, body).problem(400, "malformed_json");
     }
     send(&client, b"{\"tool\":\"\xff\xfe\"}").problem(400, "malformed_json");
@@ -70,6 +71,8 @@ fn values_out_of_bounds_are_refused() {
     fault("mode", json!("robot"), "/mode");
     let both = json!({ "tool": "echo", "delay": 1, "run_at": "2100-01-01T00:00:00Z" });
     send(&client, both.to_string()).fault("invalid_request", "/delay");
+    let never = json!({ "tool": "echo", "delay": 5, "total_timeout": 4 });
+    send(&client, never.to_string()).fault("invalid_request", "/total_timeout");
     send(&client, "{}").fault("invalid_request", "/tool");
     send(&client, "{\"tool\":\"echo\",\"delay\":1e999}").problem(400, "malformed_json");
     nothing_was_done(&client);
@@ -185,9 +188,7 @@ fn a_body_that_turns_out_too_large_is_refused() {
     send(&client, fits.replace("echo", "echoo")).problem(413, "payload_too_large");
     let mut raw = Raw::connect(&server.address());
     let secret = &key.secret;
-    raw.send(format!(
-        "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-API-Key: {secret}\r\nTransfer-Encoding: chunked\r\n\r\n"
-    ));
+    raw.send(format!("POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-API-Key: {secret}\r\nTransfer-Encoding: chunked\r\n\r\n"));
     for _ in 0..5 {
         raw.send(format!("400\r\n{}\r\n", " ".repeat(0x400)));
     }

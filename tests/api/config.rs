@@ -84,7 +84,10 @@ fn every_wrong_value_is_told_at_once() {
     }
     file.refused(&bare(), &["7:1: jobs.wait must be one value", "log.level", "log.format must be auto, json or text"]);
     File::of("[server]\nbody_bytes = 10\n").refused(&bare(), &["server.body_bytes must be from 1KiB to 1GiB"]);
-    File::of("").refused(&bare().env("AGENTD_JOBS_CONCURRENCY", "0"), &["environment AGENTD_JOBS_CONCURRENCY", "jobs.concurrency"]);
+    File::of("").refused(
+        &bare().env("AGENTD_JOBS_CONCURRENCY", "0"),
+        &["environment AGENTD_JOBS_CONCURRENCY", "jobs.concurrency"],
+    );
 }
 
 #[test]
@@ -134,7 +137,8 @@ fn a_flag_beats_the_environment_and_that_beats_the_file() {
 
 #[test]
 fn an_empty_variable_counts_as_not_set() {
-    let (code, said) = run(&mut bare().env("AGENTD_JOBS_QUEUE", "").env("AGENT_API_KEY", "").command(&["check", "--show"]));
+    let (code, said) =
+        run(&mut bare().env("AGENTD_JOBS_QUEUE", "").env("AGENT_API_KEY", "").command(&["check", "--show"]));
     assert_eq!(code, 0, "{said}");
     assert_eq!(shown(&said, "jobs.queue").1, "default");
     assert_eq!(shown(&said, "auth.api_key").0, "(not set)");
@@ -143,7 +147,8 @@ fn an_empty_variable_counts_as_not_set() {
 #[test]
 fn two_names_of_one_setting_must_not_contradict_each_other() {
     let setup = bare().env("AGENTD_SERVER_BODY_BYTES", "2MiB").env("MAX_PAYLOAD_BYTES", "1048576");
-    File::of("").refused(&setup, &["environment AGENTD_SERVER_BODY_BYTES", "MAX_PAYLOAD_BYTES", "set only one of them"]);
+    File::of("")
+        .refused(&setup, &["environment AGENTD_SERVER_BODY_BYTES", "MAX_PAYLOAD_BYTES", "set only one of them"]);
     let same = bare().env("AGENTD_SERVER_BODY_BYTES", "2MiB").env("MAX_PAYLOAD_BYTES", "2MiB");
     assert_eq!(File::of("").check(&same).0, 0);
 }
@@ -174,7 +179,8 @@ fn weak_secrets_are_refused_in_production_and_told_elsewhere() {
     assert_eq!(code, 0, "the documents' development keys work: {said}");
     assert!(said.contains("warning: auth.admin_key has fewer than 16 characters"), "{said}");
     let production = weak.env("ENV", "production");
-    File::of("").refused(&production, &["environment AGENT_ADMIN_KEY", "environment AGENT_KEY_HASH_SECRET", "openssl rand"]);
+    File::of("")
+        .refused(&production, &["environment AGENT_ADMIN_KEY", "environment AGENT_KEY_HASH_SECRET", "openssl rand"]);
     let strong = production.env("AGENT_ADMIN_KEY", ADMIN_KEY).env("AGENT_KEY_HASH_SECRET", HASH_SECRET);
     assert_eq!(File::of("").check(&strong).0, 0);
 }

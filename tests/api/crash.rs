@@ -74,7 +74,8 @@ fn a_job_that_kills_its_process_three_times_is_given_up() {
     assert_eq!(job["error"]["code"], "interrupted");
     let types = client.event_types(&id);
     let attempt = ["job.started", "step.started", "job.retrying"];
-    let expected = ["job.queued", "job.waiting"].iter().chain(&attempt).chain(&attempt).chain(&attempt[..2]).chain(&["job.dead"]);
+    let expected =
+        ["job.queued", "job.waiting"].iter().chain(&attempt).chain(&attempt).chain(&attempt[..2]).chain(&["job.dead"]);
     assert_eq!(types, expected.copied().collect::<Vec<_>>());
     assert_eq!(client.run(&json!({ "tool": "echo" }))["status"], "succeeded");
 }

@@ -32,7 +32,7 @@ fn events_tell_the_whole_story_in_json_and_as_a_stream() {
     for (place, event) in (1..).zip(&events) {
         assert_eq!((&event["id"], &event["job_id"]), (&json!(place), &json!(id)));
     }
-    let frames = client.follow(&id).to_end();
+    let frames = client.follow(&id).into_events();
     let streamed: Vec<_> = frames.iter().map(Frame::json).collect();
     assert_eq!(streamed, events, "both forms tell the same");
     for frame in &frames {
@@ -52,7 +52,7 @@ fn a_job_is_followed_live() {
     let metrics = client.get("/metrics").text;
     assert!(metrics.contains("\nagentd_job_followers 1\n"), "{metrics}");
     gate.open();
-    let rest = stream.to_end();
+    let rest = stream.into_events();
     assert_eq!(rest.last().map(|frame| frame.event.as_str()), Some("job.succeeded"));
 }
 
@@ -65,7 +65,7 @@ fn many_follow_one_job_and_hear_the_same() {
     let streams: Vec<_> = (0..20).map(|_| client.follow(&id)).collect();
     gate.open();
     for stream in streams {
-        assert_eq!(numbers(&stream.to_end()), [1, 2, 3, 4, 5]);
+        assert_eq!(numbers(&stream.into_events()), [1, 2, 3, 4, 5]);
     }
 }
 
@@ -79,13 +79,13 @@ fn a_stream_resumes_exactly_after_any_event() {
     for after in 0..last {
         let expected: Vec<i64> = (after + 1..=last).collect();
         let by_query = client.follow_with(&id, &format!("?starting_after={after}"), &[]);
-        assert_eq!(numbers(&by_query.to_end()), expected);
+        assert_eq!(numbers(&by_query.into_events()), expected);
         let by_header = client.follow_with(&id, "", &[("Last-Event-ID", &after.to_string())]);
-        assert_eq!(numbers(&by_header.to_end()), expected);
+        assert_eq!(numbers(&by_header.into_events()), expected);
     }
     // What is asked for in the address counts before the header.
     let both = client.follow_with(&id, &format!("?starting_after={}", last - 1), &[("Last-Event-ID", "3")]);
-    assert_eq!(numbers(&both.to_end()), [last]);
+    assert_eq!(numbers(&both.into_events()), [last]);
 }
 
 #[test]
@@ -170,9 +170,9 @@ fn followers_go_on_after_a_restart() {
     assert_eq!((next.id, next.event.as_str()), (Some(last + 1), "job.retrying"));
     assert_eq!(next.json()["data"], json!({ "reason": "interrupted", "interruptions": 1 }));
     gate.open();
-    let rest = stream.to_end();
+    let rest = stream.into_events();
     assert_eq!(rest.last().map(|frame| frame.event.as_str()), Some("job.succeeded"));
-    let all = client.follow(&id).to_end();
+    let all = client.follow(&id).into_events();
     assert_eq!(numbers(&all), (1..=all.len() as i64).collect::<Vec<_>>());
 }
 
@@ -184,7 +184,7 @@ fn a_slow_reader_misses_nothing_and_holds_nobody_up() {
     let slow = client.follow(&id);
     let job = client.finished(&id);
     assert_eq!(job["status"], "succeeded", "the job does not wait for its follower");
-    let frames = slow.to_end();
+    let frames = slow.into_events();
     assert_eq!(numbers(&frames), (1..=401).collect::<Vec<i64>>());
 }
 

@@ -1,6 +1,15 @@
 //! Black-box tests of the HTTP interface and the command line: every one
 //! starts the real program and talks to it as a client does.
 
+#![allow(clippy::expect_used, reason = "in a test a broken expectation is what it is there to tell")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "the numbers of the tests are small"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -17,6 +26,7 @@ mod jobs;
 mod keys;
 mod listing;
 mod quick_start;
+mod shapes;
 mod slow_clients;
 mod start;
 mod tenants;

@@ -9,10 +9,7 @@ use crate::support::{Client, Key, Server, Setup};
 
 /// A server that waits for nobody, and a key for it.
 fn impatient() -> (Server, Key, Client) {
-    let server = Setup::real()
-        .env("AGENTD_SERVER_BODY_TIME", "300ms")
-        .env("AGENTD_SERVER_HEAD_TIME", "1s")
-        .start();
+    let server = Setup::real().env("AGENTD_SERVER_BODY_TIME", "300ms").env("AGENTD_SERVER_HEAD_TIME", "1s").start();
     let key = server.key(&server.tenant("slow"));
     let client = server.anyone().with_key(&key);
     (server, key, client)

@@ -12,7 +12,10 @@ fn a_tenant_is_made_found_changed_and_deleted() {
     let admin = server.admin();
     let answer = admin.post("/admin/tenants", &json!({ "name": "  MyCompany " }));
     let made = answer.expect(201);
-    assert_eq!((&made["name"], &made["status"], &made["cohort"]), (&json!("MyCompany"), &json!("active"), &json!("everyone")));
+    assert_eq!(
+        (&made["name"], &made["status"], &made["cohort"]),
+        (&json!("MyCompany"), &json!("active"), &json!("everyone"))
+    );
     let path = format!("/admin/tenants/{}", made["tenant_id"].as_str().expect("an id"));
     assert_eq!(answer.header("location"), Some(path.as_str()));
     assert_eq!(admin.get(&path).expect(200), made);
@@ -112,7 +115,8 @@ fn a_deleted_tenant_takes_everything_along() {
     admin.get(&format!("/admin/tenants/{tenant}/keys")).problem(404, "not_found");
     // Clearing away goes on behind the answer.
     eventually("its rows are gone", || {
-        let counts = ["tenants", "api_keys", "jobs", "job_events", "job_steps", "idempotency"].map(|table| count(&server, table));
+        let counts = ["tenants", "api_keys", "jobs", "job_events", "job_steps", "idempotency"]
+            .map(|table| count(&server, table));
         (counts == [0; 6]).then_some(())
     });
     server.restart();

@@ -4,6 +4,15 @@
 //! `CRASH_ROUNDS` sets how often, `CRASH_SEED` repeats the choices of a run
 //! (not the timing of the machine).
 
+#![allow(clippy::expect_used, reason = "in a test a broken expectation is what it is there to tell")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "the numbers of the tests are small"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -153,7 +153,7 @@ impl Client {
         if is_final(&job) {
             return job;
         }
-        self.follow(id).to_end();
+        self.follow(id).into_events();
         self.job(id)
     }
 

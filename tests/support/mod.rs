@@ -7,6 +7,7 @@
 //! log line or a condition, each with a generous deadline. Tests share nothing
 //! and run in any order.
 
+#![allow(clippy::expect_used, reason = "in a test a broken expectation is what it is there to tell")]
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 #![allow(unreachable_pub, reason = "to the test crates this is a library")]
 #![allow(unused_imports, reason = "each test crate uses a part of it")]

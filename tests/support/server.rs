@@ -133,10 +133,10 @@ fn testbed() -> &'static Path {
 
 /// Lines that a process writes, read all the time so that it never waits.
 #[derive(Clone, Default)]
-struct Lines(Arc<(Mutex<Read_>, Condvar)>);
+struct Lines(Arc<(Mutex<Heard>, Condvar)>);
 
 #[derive(Default)]
-struct Read_ {
+struct Heard {
     lines: Vec<String>,
     ended: bool,
 }
@@ -157,7 +157,7 @@ impl Lines {
         (lines, reading)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Read_> {
+    fn lock(&self) -> MutexGuard<'_, Heard> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -91,7 +91,7 @@ impl Stream {
     /// Every event that is left; the stream must end by itself, and with a
     /// final event.
     #[track_caller]
-    pub fn to_end(mut self) -> Vec<Frame> {
+    pub fn into_events(mut self) -> Vec<Frame> {
         let mut events = Vec::new();
         while let Some(frame) = self.event() {
             events.push(frame);
