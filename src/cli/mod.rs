@@ -56,6 +56,10 @@ struct ConfigFile {
 /// Runs the verb of the command line.
 #[must_use]
 pub fn main(extras: Extras) -> ExitCode {
+    // The allocator asks for pages of 2 MiB, most of which then lie idle: a
+    // service at rest would take twice the memory. Where the kernel refuses,
+    // it is only that memory.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     match Line::parse().verb {
         Verb::Serve(arguments) => serve::run(&arguments, extras),
         Verb::Demo(arguments) => demo::run(&arguments),
