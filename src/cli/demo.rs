@@ -2,7 +2,6 @@
 //!
 //! It talks to the service over HTTP, as anyone would; nothing is staged.
 
-use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -12,7 +11,7 @@ use futures_util::StreamExt as _;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
-use super::{exit, fail};
+use super::{exit, fail, say};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -44,12 +43,12 @@ fn demo(arguments: &Arguments) -> Result<(), Failure> {
     let folder = &arguments.data_dir;
     let stopped = stop_earlier(folder)?;
     if arguments.stop {
-        println!("{}", if stopped { "the demo's service has been stopped" } else { "no demo is running" });
+        say!("{}", if stopped { "the demo's service has been stopped" } else { "no demo is running" });
         return Ok(());
     }
     fresh_folder(folder)?;
     let listen = free_address(arguments.listen)?;
-    println!("agentd {} · a service on a fresh folder, and real work in it\n", env!("CARGO_PKG_VERSION"));
+    say!("agentd {} · a service on a fresh folder, and real work in it\n", env!("CARGO_PKG_VERSION"));
     let mut child = start(listen, folder)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let shown = runtime.block_on(show(&mut child, listen, folder));
@@ -104,7 +103,7 @@ fn free_address(wanted: SocketAddr) -> Result<SocketAddr, Failure> {
         return Ok(wanted);
     }
     let free = TcpListener::bind((wanted.ip(), 0))?.local_addr()?;
-    println!("port {} is taken, so the demo uses {}", wanted.port(), free.port());
+    say!("port {} is taken, so the demo uses {}", wanted.port(), free.port());
     Ok(free)
 }
 
@@ -140,7 +139,7 @@ async fn show(child: &mut Child, listen: SocketAddr, folder: &Path) -> Result<()
     let key = text(&made, "api_key")?;
     step("key", &format!("{key} (shown this once)"));
 
-    println!();
+    say!();
     let echo = json!({ "tool": "echo", "input": { "hello": "world" } });
     let first = api.follow(&key, "echo, at once", &echo).await?;
     let sum = json!({ "tool": "math.eval", "input": { "expression": "PI * r^2", "variables": { "r": 3 } } });
@@ -151,21 +150,22 @@ async fn show(child: &mut Child, listen: SocketAddr, folder: &Path) -> Result<()
     api.follow(&key, "math.eval, which cannot succeed", &wrong).await?;
 
     let status = json(api.get(&format!("/agent/status/{first}")).header("X-API-Key", &key)).await?;
-    println!("The record of the first job:\n{}\n", serde_json::to_string_pretty(&status)?);
-    println!("The service goes on running. Try:\n");
-    println!("  export KEY={key}");
-    println!("  curl '{}/agent/run?wait=5' -H \"X-API-Key: $KEY\" -d '{echo}'", api.base);
-    println!("  curl -N {}/v1/jobs/{first}/events -H \"X-API-Key: $KEY\" -H 'Accept: text/event-stream'", api.base);
-    println!("  curl {}/v1/jobs -H \"X-API-Key: $KEY\"        # every job; /v1/tools for the tools", api.base);
-    println!("  curl {}/metrics                            # for Prometheus", api.base);
-    println!("  kill -9 {}; and start it again: nothing is lost", child.id());
-    println!("     {} serve --listen {listen} --data-dir {}", std::env::current_exe()?.display(), folder.display());
-    println!("\nIts log is {}; agentd demo --stop ends it.", folder.join("agentd.log").display());
+    say!("The record of the first job:\n{}\n", serde_json::to_string_pretty(&status)?);
+    say!("The service goes on running. Try:\n");
+    say!("  export KEY={key}");
+    say!("  curl '{}/agent/run?wait=5' -H \"X-API-Key: $KEY\" -d '{echo}'", api.base);
+    say!("  curl -N {}/v1/jobs/{first}/events -H \"X-API-Key: $KEY\" -H 'Accept: text/event-stream'", api.base);
+    say!("  curl {}/v1/jobs -H \"X-API-Key: $KEY\"        # every job; /v1/tools for the tools", api.base);
+    say!("  curl {}/metrics                            # for Prometheus", api.base);
+    say!("\nOr end it the hard way and start it again: every job is still there.\n");
+    let program = std::env::current_exe()?;
+    say!("  kill -9 {}; {} serve --listen {listen} --data-dir {}", child.id(), program.display(), folder.display());
+    say!("\nIts log is {}; agentd demo --stop ends it.", folder.join("agentd.log").display());
     Ok(())
 }
 
 fn step(what: &str, shown: &str) {
-    println!("{what:<8} {shown}");
+    say!("{what:<8} {shown}");
 }
 
 struct Api {
@@ -198,7 +198,7 @@ impl Api {
 
     /// Submits a job and prints its events as they come; its id.
     async fn follow(&self, key: &str, title: &str, body: &Value) -> Result<String, Failure> {
-        println!("job: {title}");
+        say!("job: {title}");
         let job = json(self.post("/agent/run", body).header("X-API-Key", key)).await?;
         let id = text(&job, "job_id")?;
         let events = self.client.get(format!("{}/v1/jobs/{id}/events", self.base));
@@ -213,7 +213,7 @@ impl Api {
                 rest = behind.to_owned();
             }
         }
-        println!();
+        say!();
         Ok(id)
     }
 }
@@ -223,8 +223,7 @@ fn print_event(event: &Value, first: &mut Option<crate::clock::Timestamp>) -> Re
     let since = at.since(*first.get_or_insert(at));
     let data = &event["data"];
     let data = if data.as_object().is_some_and(serde_json::Map::is_empty) { String::new() } else { data.to_string() };
-    println!("  {:>9.3} ms  {:<14} {data}", since.as_secs_f64() * 1e3, text(event, "type")?);
-    std::io::stdout().flush()?;
+    say!("  {:>9.3} ms  {:<14} {data}", since.as_secs_f64() * 1e3, text(event, "type")?);
     Ok(())
 }
 

@@ -1,5 +1,12 @@
 //! The command line: one file per verb.
 
+/// Prints a line for people. When nobody reads any more (`agentd … | head`) the
+/// program ends quietly instead of panicking.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::print_line(format_args!($($text)*)) };
+}
+use say;
+
 mod check;
 mod demo;
 mod serve;
@@ -65,7 +72,7 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Version => {
-            println!("agentd {}", env!("CARGO_PKG_VERSION"));
+            say!("agentd {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
     }
@@ -75,4 +82,11 @@ pub fn main(extras: Extras) -> ExitCode {
 fn fail(code: u8, what: impl std::fmt::Display) -> ExitCode {
     eprintln!("agentd: {what}");
     ExitCode::from(code)
+}
+
+fn print_line(line: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
 }

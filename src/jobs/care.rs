@@ -1,7 +1,7 @@
 //! Puts things right at start, keeps the time, clears deleted tenants away.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -132,19 +132,9 @@ impl Inner {
 
     /// Wakes jobs when their time has come.
     async fn keep_time(&self) {
-        let mut seen = (Instant::now(), self.clock.now());
         loop {
-            let now = self.clock.now();
-            let set_by = set_by(seen, now);
-            seen = (Instant::now(), now);
-            let next = {
-                let mut queue = self.queue();
-                if set_by.abs() >= CLOCK_SET_BY {
-                    tracing::warn!(seconds = set_by / 1_000_000, "the clock was set");
-                    queue.clock_set(set_by);
-                }
-                queue.wake(now)
-            };
+            let now = self.notice_clock();
+            let next = self.queue().wake(now);
             self.pump();
             let changed = self.timer.notified();
             match next {
@@ -152,13 +142,27 @@ impl Inner {
                     let wait = due.since(now).min(CLOCK_LOOK);
                     let _ = tokio::time::timeout(wait, changed).await;
                 }
-                None => {
-                    changed.await;
-                    // Nothing waited for the clock, so what it did is no matter.
-                    seen = (Instant::now(), self.clock.now());
-                }
+                None => changed.await,
             }
         }
+    }
+
+    /// The present moment. When somebody has set the clock, the spans of all
+    /// that waits move with it; whoever begins a span asks here first, so that
+    /// a span which reckons with the new time already is not moved.
+    pub(super) fn notice_clock(&self) -> Timestamp {
+        let mut seen = self.clock_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        let set_by = set_by(*seen, now);
+        *seen = (Instant::now(), now);
+        if set_by.abs() >= CLOCK_SET_BY {
+            let mut queue = self.queue();
+            if queue.delayed() > 0 {
+                tracing::warn!(seconds = set_by / 1_000_000, "the clock was set");
+                queue.clock_set(set_by);
+            }
+        }
+        now
     }
 
     async fn forget(&self) {

@@ -26,7 +26,7 @@ mod types;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -35,7 +35,7 @@ pub use handler::{Call, Class, Handler, Outcome, Registry, Run};
 pub use routes::routes;
 pub use types::{ErrorClass, Failure, JobId, Status};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::db::{self, Db};
 use crate::id::IdSource;
 use executor::Running;
@@ -94,6 +94,8 @@ struct Inner {
     draining: AtomicBool,
     /// Somebody changed what the timer waits for.
     timer: Notify,
+    /// What both clocks said when they were last compared.
+    clock_seen: Mutex<(Instant, Timestamp)>,
     /// A place was given back.
     released: Notify,
     me: Weak<Inner>,
@@ -108,6 +110,7 @@ impl Jobs {
         let Parts { db, clock, ids, registry: handlers, limits, runtime } = parts;
         let tool_limits = handlers.all().map(|handler| handler.concurrency).collect();
         let metrics = Metrics::new(registry)?;
+        let clock_seen = Mutex::new((Instant::now(), clock.now()));
         Ok(Self(Arc::new_cyclic(|me| Inner {
             queue: Mutex::new(Queue::new(limits.concurrency, tool_limits)),
             registry: handlers,
@@ -123,6 +126,7 @@ impl Jobs {
             started: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             timer: Notify::new(),
+            clock_seen,
             released: Notify::new(),
             me: me.clone(),
         })))
@@ -207,7 +211,7 @@ impl Inner {
 
     /// Puts a job that is on disk into the queue.
     fn enqueue(&self, entry: QueueEntry) {
-        let now = self.clock.now();
+        let now = self.notice_clock();
         let (timer, delayed) = {
             let mut queue = self.queue();
             let before = queue.next_due();
