@@ -43,7 +43,8 @@ impl Drop for EmptyHandler {
 pub fn serve_empty() {
     actix_web::rt::System::new().block_on(async {
         let app = || {
-            App::new().route("/agent/run", web::post().to(|_: web::Bytes| async { HttpResponse::Accepted().body("{}") }))
+            App::new()
+                .route("/agent/run", web::post().to(|_: web::Bytes| async { HttpResponse::Accepted().body("{}") }))
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         println!("{}", listener.local_addr().expect("an address"));

@@ -150,7 +150,10 @@ fn measure_full(data: &std::path::Path) -> Figures {
 
 fn print_table(limits: &Limits, empty: &Figures, full: &Figures) {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("agentd {} · {cores} cores · journal_mode=WAL, synchronous=FULL, authentication and request log on\n", env!("CARGO_PKG_VERSION"));
+    println!(
+        "agentd {} · {cores} cores · journal_mode=WAL, synchronous=FULL, authentication and request log on\n",
+        env!("CARGO_PKG_VERSION")
+    );
     println!("| Figure | Empty database | {FINISHED} finished jobs | Limit or goal |");
     println!("|---|---:|---:|---|");
     row("empty handler, 64 connections, requests/s", &[limits.empty], "the limit of HTTP here");
@@ -158,13 +161,26 @@ fn print_table(limits: &Limits, empty: &Figures, full: &Figures) {
     row("raw SQLite, 32 rows a commit, rows/s", &[limits.raw_rows], "");
     let at = |figures: &Figures, place: usize| figures.submits.get(place).map_or(0.0, |(_, rate)| *rate);
     for (place, connections) in [1, 16, 64].into_iter().enumerate() {
-        let goal = if connections == 64 { format!("≥ {:.0} (20 % of the empty handler)", limits.empty * 0.2) } else { String::new() };
+        let goal = if connections == 64 {
+            format!("≥ {:.0} (20 % of the empty handler)", limits.empty * 0.2)
+        } else {
+            String::new()
+        };
         row(&format!("durable submits/s, {connections} connections"), &[at(empty, place), at(full, place)], &goal);
     }
     row("durable submits/s, 64 connections, nothing due", &[empty.parked], "");
-    row(&format!("jobs/s from submit to done, {JOBS} echo jobs"), &[empty.jobs, full.jobs], &format!("≥ {:.0} (10 %)", limits.empty * 0.1));
+    row(
+        &format!("jobs/s from submit to done, {JOBS} echo jobs"),
+        &[empty.jobs, full.jobs],
+        &format!("≥ {:.0} (10 %)", limits.empty * 0.1),
+    );
     row("processor time of one job, µs", &[empty.jobs_cpu, full.jobs_cpu], "");
-    times("submit→done alone, p50", empty.alone_p50, full.alone_p50, &format!("≤ {} (5 raw commits of {})", micros(limits.raw_p50 * 5), micros(limits.raw_p50)));
+    times(
+        "submit→done alone, p50",
+        empty.alone_p50,
+        full.alone_p50,
+        &format!("≤ {} (5 raw commits of {})", micros(limits.raw_p50 * 5), micros(limits.raw_p50)),
+    );
     times("submit→done alone, p99", empty.alone_p99, full.alone_p99, "");
     row("half load, jobs/s", &[empty.half_rate, full.half_rate], "");
     times("submit→done at half load, p50", empty.half_p50, full.half_p50, "");
@@ -173,7 +189,8 @@ fn print_table(limits: &Limits, empty: &Figures, full: &Figures) {
     row("memory idle, MiB", &[empty.idle, full.idle], "≤ 30");
     row("memory under load, at most, MiB", &[empty.loaded], "");
     times("cold start to ready", empty.cold_start, full.cold_start, "≤ 200 ms");
-    println!("\nRatios: submits at 64 connections {:.1} % of the empty handler, jobs {:.1} %; alone p50 {:.1} raw commits; with {FINISHED} finished jobs: submits {:+.0} %, jobs {:+.0} %.",
+    println!(
+        "\nRatios: submits at 64 connections {:.1} % of the empty handler, jobs {:.1} %; alone p50 {:.1} raw commits; with {FINISHED} finished jobs: submits {:+.0} %, jobs {:+.0} %.",
         at(empty, 2) / limits.empty * 100.0,
         empty.jobs / limits.empty * 100.0,
         empty.alone_p50.as_secs_f64() / limits.raw_p50.as_secs_f64(),
@@ -193,5 +210,9 @@ fn times(name: &str, empty: Duration, full: Duration, goal: &str) {
 }
 
 fn micros(time: Duration) -> String {
-    if time < Duration::from_millis(10) { format!("{} µs", time.as_micros()) } else { format!("{:.1} ms", time.as_secs_f64() * 1e3) }
+    if time < Duration::from_millis(10) {
+        format!("{} µs", time.as_micros())
+    } else {
+        format!("{:.1} ms", time.as_secs_f64() * 1e3)
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, exit, say};
+use super::{ConfigFile, exit};
 use crate::config::{self, Fault, Shown, Sources};
 
 #[derive(clap::Args)]

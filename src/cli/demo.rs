@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
-use super::{exit, fail, say};
+use super::{exit, fail};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -139,7 +139,7 @@ async fn show(child: &mut Child, listen: SocketAddr, folder: &Path) -> Result<()
     let key = text(&made, "api_key")?;
     step("key", &format!("{key} (shown this once)"));
 
-    say!();
+    say!("");
     let echo = json!({ "tool": "echo", "input": { "hello": "world" } });
     let first = api.follow(&key, "echo, at once", &echo).await?;
     let sum = json!({ "tool": "math.eval", "input": { "expression": "PI * r^2", "variables": { "r": 3 } } });
@@ -213,7 +213,7 @@ impl Api {
                 rest = behind.to_owned();
             }
         }
-        say!();
+        say!("");
         Ok(id)
     }
 }

@@ -5,7 +5,6 @@
 macro_rules! say {
     ($($text:tt)*) => { $crate::cli::print_line(format_args!($($text)*)) };
 }
-use say;
 
 mod check;
 mod demo;
