@@ -91,6 +91,14 @@ fn failed(error: &refinery::Error, snapshot: Option<PathBuf>) -> OpenError {
     OpenError::Migration { reason, snapshot }
 }
 
+/// Refuses a database that another program made, without changing a byte of it.
+///
+/// # Errors
+/// When it has tables and none of them is ours, or cannot be read.
+pub(super) fn refuse_foreign(connection: &Connection) -> Result<(), OpenError> {
+    version(connection).map(drop)
+}
+
 /// The version of the schema in a database; 0 when it is new.
 fn version(connection: &Connection) -> Result<i32, OpenError> {
     let tables = |name: &str| -> Result<i64, Error> {

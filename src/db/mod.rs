@@ -145,7 +145,13 @@ impl Db {
     /// See [`OpenError`]; nothing is left running.
     pub fn open(options: Options, registry: &prometheus::Registry) -> Result<(Self, migrate::Report), OpenError> {
         let folder = options.path.parent().unwrap_or(Path::new("."));
+        // Opening for writing sets the journal's mode, so a file that is not ours
+        // is refused before that. The look stays open until the writer is: the
+        // last connection to close would checkpoint the log.
+        let look = if options.path.exists() { Some(connect::plain(&options.path)?) } else { None };
+        look.as_ref().map_or(Ok(()), migrate::refuse_foreign)?;
         let mut connection = connect::writer(&options.path)?;
+        drop(look);
         let report = migrate::run(&mut connection, migrate::embedded(), &folder.join("snapshots"))?;
         let metrics = Metrics::new(registry)?;
         let db = Self(Arc::new(Shared {

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::raw::Raw;
-use crate::support::{Answer, Client, Server, Setup};
+use crate::support::{Answer, Client, Setup};
 use crate::{real, testbed};
 
 fn send(client: &Client, body: impl AsRef<[u8]>) -> Answer {
@@ -223,43 +223,4 @@ fn a_wait_that_is_no_time_is_refused() {
     }
     client.post("/v1/jobs?wiat=1", &json!({ "tool": "echo" })).fault("invalid_request", "?wiat");
     nothing_was_done(&client);
-}
-
-#[test]
-fn a_clock_that_is_set_back_does_no_harm() {
-    let server: Server = Setup::testbed().start();
-    let client = server.client();
-    server.set_clock(3600);
-    let first = client.run(&json!({ "tool": "echo", "input": 1 }));
-    server.set_clock(-3600);
-    let second = client.run(&json!({ "tool": "echo", "input": 2 }));
-    assert_eq!((&first["status"], &second["status"]), (&json!("succeeded"), &json!("succeeded")));
-    let list = client.all_pages("/v1/jobs");
-    assert_eq!(list, [second, first], "the order is that of submission all the same");
-    let retried = json!({ "tool": "test.flaky", "input": { "until": 2 }, "backoff": { "initial": 0.05 } });
-    assert_eq!(client.run(&retried)["status"], "succeeded");
-    let timed = json!({ "tool": "test.sleep", "input": { "seconds": 0.05 }, "total_timeout": 20 });
-    assert_eq!(client.run(&timed)["status"], "succeeded");
-}
-
-#[test]
-fn a_clock_that_is_set_back_while_jobs_wait_does_not_hold_them_up() {
-    let server: Server = Setup::testbed().start();
-    let client = server.client();
-    let id = client.submit_body(&json!({ "tool": "echo", "delay": 0.5 }));
-    server.set_clock(-3600);
-    assert_eq!(client.finished(&id)["status"], "succeeded");
-    server.wait_for_log("that the clock was set", |line| line["message"] == "the clock was set");
-}
-
-#[test]
-fn ids_go_on_upwards_after_a_restart_with_an_earlier_clock() {
-    let mut server: Server = Setup::testbed().start();
-    let client = server.client();
-    server.set_clock(86_400);
-    let first = client.run(&json!({ "tool": "echo" }));
-    server.set_clock(-86_400);
-    server.restart();
-    let second = client.run(&json!({ "tool": "echo" }));
-    assert!(second["job_id"].as_str() > first["job_id"].as_str());
 }

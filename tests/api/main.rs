@@ -15,6 +15,7 @@ mod support;
 
 mod attempts;
 mod bad_input;
+mod clock;
 mod config;
 mod crash;
 mod drain;
