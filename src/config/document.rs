@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::reader::Fault;
+use super::fault::Fault;
 
 /// A scalar in the file.
 #[derive(Clone, Debug)]

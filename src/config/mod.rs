@@ -5,6 +5,7 @@
 //! file's key, the environment's name, the check and what `check --show` shows.
 
 mod document;
+mod fault;
 mod legacy;
 mod reader;
 mod sections;
@@ -15,7 +16,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use reader::{Fault, Origin, Shown};
+pub use fault::Fault;
+pub use reader::{Origin, Shown};
 pub use sections::{AuthSection, DataSection, JobsSection, LogSection, Secret, ServerSection};
 pub use setting::{LogFormat, parse_bytes, parse_span};
 

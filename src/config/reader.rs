@@ -6,26 +6,8 @@ use std::fmt;
 
 use super::Sources;
 use super::document::{self, Item};
+use super::fault::Fault;
 use super::setting::Setting;
-
-/// A fault in the configuration: where, what, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    place: String,
-    what: String,
-}
-
-impl Fault {
-    pub(super) fn new(place: String, what: String) -> Self {
-        Self { place, what }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
-    }
-}
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::event::Event;
 use super::handler::{Call, Handler, Outcome, Run, shorten};
+use super::json::one_line;
 use super::types::{Claim, Ending, Failure, QueueEntry, Status};
 use super::{Inner, Jobs, retry, sql};
 use crate::clock::Timestamp;
@@ -215,7 +216,7 @@ impl Inner {
                 "result_too_large",
                 format!("the result has {} bytes, at most {} are kept", result.len(), self.limits.result_bytes),
             ),
-            Ok(result) => match super::submit::one_line(&result) {
+            Ok(result) => match one_line(&result) {
                 Ok(result) => return Ending::Succeeded(result),
                 Err(error) => Failure::permanent("invalid_result", format!("the result is not JSON: {error}")),
             },

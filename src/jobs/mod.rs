@@ -12,6 +12,7 @@ mod event;
 mod executor;
 pub mod handler;
 mod hub;
+mod json;
 mod metrics;
 mod queue;
 mod retry;

@@ -1,0 +1,22 @@
+//! What can be wrong with a configuration.
+
+use std::fmt;
+
+/// A fault in the configuration: where, what, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    place: String,
+    what: String,
+}
+
+impl Fault {
+    pub(super) fn new(place: String, what: String) -> Self {
+        Self { place, what }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
