@@ -161,7 +161,7 @@ fn a_cancelled_job_is_cancelled_also_when_its_handler_fails_on_being_told() {
     let (_server, client) = testbed();
     for _ in 0..10 {
         for tool in ["test.obey", "test.obey_async"] {
-            let id = client.submit(tool, &json!({}));
+            let id = client.submit_body(&json!({ "tool": tool, "max_attempts": 1 }));
             client.wait_for(&id, "job.started");
             client.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).expect(202);
             assert_eq!(client.finished(&id)["status"], "cancelled", "{tool}");

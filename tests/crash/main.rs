@@ -16,6 +16,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod mixed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -110,19 +112,25 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
+/// The seed of this run, said so that a failure can be looked at again.
+fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let seed = number("CRASH_SEED").unwrap_or(now.as_micros() as u64);
+    println!("CRASH_SEED={seed}");
+    seed
+}
+
 #[test]
 fn what_was_acknowledged_survives_every_kill() {
     let rounds = number("CRASH_ROUNDS").unwrap_or(15);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    let seed = number("CRASH_SEED").unwrap_or(now.as_micros() as u64);
-    println!("CRASH_SEED={seed} CRASH_ROUNDS={rounds}");
+    let seed = seed();
     let mut random = Random(seed);
 
     let mut server = Setup::real().env("AGENTD_LOG_LEVEL", "info,agentd::request=warn").start();
     let client = server.client();
     let mut submitters: Vec<_> = (0..SUBMITTERS).map(|name| Submitter::new(client.clone(), name, seed)).collect();
     for _ in 0..rounds {
-        let moment = random.milliseconds(5, 200);
+        let moment = random.milliseconds(20, 200);
         std::thread::scope(|scope| {
             for submitter in &mut submitters {
                 scope.spawn(|| submitter.submit_on());
@@ -168,7 +176,10 @@ fn check(mut server: Server, client: &Client, acknowledged: &[(String, Request)]
     let record = server.record();
     let mut by_mark: BTreeMap<&str, Vec<&support::record::JobRecord>> = BTreeMap::new();
     for job in record.jobs.values() {
-        assert_eq!(job.status, "succeeded", "{job:?}");
+        // On a slow machine three kills in a row can meet one job; by the rule
+        // that stops jobs from killing the service for ever it is given up.
+        let given_up = job.status == "dead" && job.interruptions == 3;
+        assert!(job.status == "succeeded" || given_up, "{job:?}");
         by_mark.entry(job.input.trim_matches('"')).or_default().push(job);
     }
     for (mark, jobs) in &by_mark {
