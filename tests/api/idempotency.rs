@@ -46,6 +46,20 @@ fn a_repeated_request_can_wait_for_the_first_ones_job() {
 }
 
 #[test]
+fn a_job_that_has_been_deleted_is_neither_made_again_nor_waited_for() {
+    let (_server, client) = real();
+    let body = json!({ "tool": "echo" });
+    let id = job_id(&post(&client, "/v1/jobs?wait=30", "k", &body).expect(200));
+    assert_eq!(client.delete(&format!("/v1/jobs/{id}")).status, 204);
+    let asked = std::time::Instant::now();
+    let again = post(&client, "/v1/jobs?wait=30", "k", &body);
+    assert!(is_replay(&again));
+    assert_eq!(job_id(&again.expect(202)), id);
+    assert!(asked.elapsed().as_secs() < 20, "it waited for an end that cannot come");
+    assert!(client.all_pages("/v1/jobs").is_empty());
+}
+
+#[test]
 fn another_request_under_the_same_key_is_refused() {
     let (_server, client) = real();
     post(&client, "/v1/jobs", "k", &json!({ "tool": "echo", "input": 1 })).expect(202);
