@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::types::JobId;
+use super::types::{JobId, JobRow};
 use crate::clock::Timestamp;
 use crate::http::sse;
 
@@ -68,6 +68,8 @@ pub struct Event {
     job: JobId,
     /// Made once, however many follow.
     frame: OnceLock<Bytes>,
+    /// The job as its last event left it, for those who wait for that.
+    row: OnceLock<JobRow>,
 }
 
 /// As a client sees it.
@@ -86,13 +88,24 @@ impl Event {
     pub fn new(job: JobId, seq: i64, kind: Kind, at: Timestamp, data: String) -> Self {
         let data = if data.is_empty() { None } else { RawValue::from_string(data).ok() };
         let data = data.unwrap_or_else(empty);
-        Self { seq, kind, at, data, job, frame: OnceLock::new() }
+        Self { seq, kind, at, data, job, frame: OnceLock::new(), row: OnceLock::new() }
     }
 
     /// As a client sees it.
     #[must_use]
     pub fn view(&self) -> EventView<'_> {
         EventView { id: self.seq, r#type: self.kind.name(), job_id: self.job, at: self.at, data: &self.data }
+    }
+
+    /// Adds the job as this event, its last, left it.
+    pub fn set_job_row(&self, row: JobRow) {
+        let _ = self.row.set(row);
+    }
+
+    /// The job as this event left it, where that is known.
+    #[must_use]
+    pub fn job_row(&self) -> Option<&JobRow> {
+        self.row.get()
     }
 
     /// As a frame of a stream.

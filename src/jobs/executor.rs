@@ -235,7 +235,7 @@ impl Inner {
         let name = handler.name;
         let work = move |tx: &db::Tx<'_>| sql::write::finish(tx, &for_write, name, &ending_to_write, now);
         self.db.write_always(work, move |written| match written {
-            Ok(events) => inner.ended(&claim, &handler, &ending, events, slot),
+            Ok(events) => inner.ended(&claim, &handler, &ending, now, events, slot),
             Err(error) if error.is_passing() && error != db::Error::Closed => {
                 let runtime = inner.runtime.clone();
                 runtime.spawn(async move {
@@ -251,13 +251,26 @@ impl Inner {
         });
     }
 
-    fn ended(&self, claim: &Claim, handler: &Handler, ending: &Ending, events: Option<Vec<Arc<Event>>>, slot: Slot) {
-        self.running().remove(&claim.id.no());
+    fn ended(
+        &self,
+        claim: &Claim,
+        handler: &Handler,
+        ending: &Ending,
+        now: Timestamp,
+        events: Option<Vec<Arc<Event>>>,
+        slot: Slot,
+    ) {
+        let cancelled = self.running().remove(&claim.id.no()).is_some_and(|running| running.cancelled);
         let Some(events) = events else {
             tracing::warn!(job = %claim.id, "a job ended under a lease that is no longer valid");
             return;
         };
-        self.hub.publish(claim.id.no(), &events);
+        if self.hub.has(claim.id.no()) {
+            if let (Some(last), Some(row)) = (events.last(), claim.ended(handler.name, ending, now, cancelled)) {
+                last.set_job_row(row);
+            }
+            self.hub.publish(claim.id.no(), &events);
+        }
         let mut entry = QueueEntry {
             no: claim.id.no(),
             tenant: claim.tenant,

@@ -80,7 +80,7 @@ impl From<JobRow> for JobView {
             max_attempts: row.options.max_attempts,
             interruptions: row.interruptions,
             priority: row.priority,
-            cancel_requested: row.cancel_requested_at.is_some(),
+            cancel_requested: row.cancel_requested,
             run_at: row.due_at,
             created_at: row.created_at,
             started_at: row.started_at,
@@ -141,8 +141,7 @@ async fn respond(
         let standing = if replayed { standing(jobs, tenant, id).await? } else { Some(Status::Queued) };
         // A job that has been deleted since will not end again.
         if let Some(standing) = standing
-            && (standing.is_final() || jobs.wait(listening, tenant.no, id, wait).await)
-            && let Some(row) = jobs.get(tenant.no, id).await?
+            && let Some(row) = jobs.wait(listening, tenant.no, id, standing, wait).await?
         {
             return Ok(with_location(HttpResponse::Ok(), id, replayed).json(JobView::from(row)));
         }

@@ -4,15 +4,17 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::hub::Subscription;
-use super::types::JobId;
+use super::types::{JobId, JobRow, Status};
 use super::{Jobs, sql};
 use crate::auth::KeyEntry;
+use crate::db;
 use crate::http::sse;
 
 /// Events read from the database at a time.
@@ -138,24 +140,31 @@ impl Jobs {
         self.0.hub.follow(job.no())
     }
 
-    /// Waits until a job has ended, at most so long; whether it has.
+    /// Waits until a job has ended, at most so long; the job, if it has.
     pub(super) async fn wait(
         &self,
         mut subscription: Subscription,
         tenant: i64,
         job: JobId,
-        limit: std::time::Duration,
-    ) -> bool {
-        let ended = async {
-            while let Some(event) = subscription.events.recv().await {
-                if event.kind.is_final() {
-                    return true;
+        standing: Status,
+        limit: Duration,
+    ) -> Result<Option<JobRow>, db::Error> {
+        if !standing.is_final() {
+            let last = async {
+                while let Some(event) = subscription.events.recv().await {
+                    if event.kind.is_final() {
+                        return Some(event);
+                    }
                 }
+                None
+            };
+            match tokio::time::timeout(limit.min(self.0.limits.wait), last).await {
+                Err(_) => return Ok(None),
+                Ok(Some(event)) if event.job_row().is_some() => return Ok(event.job_row().cloned()),
+                // Cut off, or ended from outside: look where it stands.
+                Ok(_) => {}
             }
-            // Cut off: look where it stands.
-            let standing = self.0.db.read(move |tx| sql::read::standing(tx, tenant, job)).await;
-            matches!(standing, Ok(Some((status, _))) if status.is_final())
-        };
-        tokio::time::timeout(limit.min(self.0.limits.wait), ended).await.unwrap_or(false)
+        }
+        Ok(self.get(tenant, job).await?.filter(|row| row.status.is_final()))
     }
 }

@@ -259,8 +259,8 @@ pub struct JobRow {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
-    /// When somebody asked for its end.
-    pub cancel_requested_at: Option<Timestamp>,
+    /// Whether somebody asked for its end.
+    pub cancel_requested: bool,
     /// How it is to be run.
     pub options: Options,
     /// The client's own.
@@ -310,14 +310,59 @@ pub struct Claim {
     pub step: i64,
     /// When this attempt began.
     pub started_at: Timestamp,
+    /// When the first attempt began.
+    pub first_started_at: Timestamp,
+    /// Attempts cut short by the end of our own process.
+    pub interruptions: u32,
+    /// Not before this moment it was to start.
+    pub due_at: Timestamp,
     /// When the job was submitted.
     pub created_at: Timestamp,
     /// How it is to be run.
     pub options: Options,
     /// Higher starts first within a tenant.
     pub priority: i8,
+    /// The client's own, JSON.
+    pub metadata: Option<String>,
+    /// The job that this one does again.
+    pub retry_of: Option<JobId>,
     /// JSON on one line.
     pub input: Arc<str>,
+}
+
+impl Claim {
+    /// The job as it stands in the database after this ending, so that whoever
+    /// waits for it needs no second look; `None` when it goes on.
+    #[must_use]
+    pub fn ended(&self, tool: &str, ending: &Ending, at: Timestamp, cancel_requested: bool) -> Option<JobRow> {
+        let (status, result, error) = match ending {
+            Ending::Succeeded(result) => (Status::Succeeded, Some(result.to_string()), None),
+            Ending::Failed(failure) => (Status::Failed, None, Some(failure.to_json())),
+            Ending::Dead(failure) => (Status::Dead, None, Some(failure.to_json())),
+            Ending::Cancelled => (Status::Cancelled, None, None),
+            Ending::Retry(..) | Ending::PutBack => return None,
+        };
+        Some(JobRow {
+            id: self.id,
+            tenant: self.tenant,
+            tool: tool.to_owned(),
+            status,
+            priority: self.priority,
+            attempt: self.attempt,
+            interruptions: self.interruptions,
+            due_at: self.due_at,
+            created_at: self.created_at,
+            started_at: Some(self.first_started_at),
+            finished_at: Some(at),
+            cancel_requested,
+            options: self.options.clone(),
+            metadata: self.metadata.as_deref().map(serde_json::from_str).transpose().ok()?,
+            retry_of: self.retry_of,
+            input: RawValue::from_string(self.input.to_string()).ok()?,
+            result: result.map(RawValue::from_string).transpose().ok()?,
+            error: error.map(RawValue::from_string).transpose().ok()?,
+        })
+    }
 }
 
 /// How an attempt ended, as it goes to the database.

@@ -10,7 +10,7 @@ use crate::jobs::types::{JobId, JobRow, Status};
 use serde_json::value::RawValue;
 
 const JOB: &str = "id, tenant_no, tool, status, priority, attempt, interruptions, due_at, created_at, \
-                   started_at, finished_at, cancel_requested_at, options, metadata, retry_of, input, result, error";
+                   started_at, finished_at, cancel_requested_at IS NOT NULL, options, metadata, retry_of, input, result, error";
 
 fn job(row: &Row<'_>) -> Result<JobRow, RowError> {
     let time = |column| Ok::<_, RowError>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros));
@@ -27,7 +27,7 @@ fn job(row: &Row<'_>) -> Result<JobRow, RowError> {
         created_at: Timestamp::from_micros(row.get(8)?),
         started_at: time(9)?,
         finished_at: time(10)?,
-        cancel_requested_at: time(11)?,
+        cancel_requested: row.get(11)?,
         options: serde_json::from_str(row.get_ref(12)?.as_str()?).map_err(|error| wrong(12, error))?,
         metadata: match row.get_ref(13)?.as_str_or_null()? {
             Some(text) => Some(serde_json::from_str(text).map_err(|error| wrong(13, error))?),

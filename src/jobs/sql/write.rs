@@ -109,9 +109,10 @@ pub(in crate::jobs) fn claim(
     // Reading and then writing: RETURNING would build a table in memory for
     // its rows, which costs more than the statement itself.
     let claimed = tx.one(
-        "SELECT id, attempt + 1, last_event + 2, created_at, options, input FROM jobs
+        "SELECT id, attempt + 1, last_event + 2, created_at, options, input, coalesce(started_at, ?2), interruptions,
+             due_at, metadata, retry_of FROM jobs
          WHERE no = ?1 AND status IN ('queued', 'waiting')",
-        [entry.no],
+        params![entry.no, now.micros()],
         |row| {
             Ok(Claim {
                 id: JobId(Uuid::from_bytes(row.get(0)?)),
@@ -121,6 +122,11 @@ pub(in crate::jobs) fn claim(
                 attempt: row.get(1)?,
                 step: row.get(2)?,
                 started_at: now,
+                first_started_at: Timestamp::from_micros(row.get(6)?),
+                interruptions: row.get(7)?,
+                due_at: Timestamp::from_micros(row.get(8)?),
+                metadata: row.get(9)?,
+                retry_of: row.get::<_, Option<[u8; 16]>>(10)?.map(|id| JobId(Uuid::from_bytes(id))),
                 created_at: Timestamp::from_micros(row.get(3)?),
                 options: serde_json::from_str(row.get_ref(4)?.as_str()?).unwrap_or_default(),
                 priority: entry.priority,
