@@ -16,15 +16,17 @@ mod limits;
 mod load;
 mod service;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use limits::Disk;
 use load::{Until, run};
 use service::Service;
 
 /// What is sent to everyone.
 const INPUT: &str = r#"{"hello":"world","n":12345}"#;
 /// How long each figure is measured.
-const TIME: Duration = Duration::from_secs(4);
+const TIME: Duration = Duration::from_secs(3);
 const JOBS: usize = 20_000;
 const FINISHED: usize = 100_000;
 
@@ -38,11 +40,12 @@ fn main() {
         return;
     }
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in("target").expect("a folder");
-    let limits = measure_limits(folder.path());
+    let mut disk = limits::Disk::new(folder.path());
+    let limits = measure_limits(folder.path(), &mut disk);
     let data = folder.path().join("data");
-    let empty = measure_service(&data, &limits);
-    let full = measure_full(&data);
-    print_table(&limits, &empty, &full);
+    let empty = measure_service(&data, &mut disk);
+    let full = measure_full(&data, &mut disk);
+    print_table(&limits, &empty, &full, &disk);
 }
 
 struct Limits {
@@ -52,7 +55,7 @@ struct Limits {
     raw_rows: f64,
 }
 
-fn measure_limits(folder: &std::path::Path) -> Limits {
+fn measure_limits(folder: &Path, disk: &mut Disk) -> Limits {
     eprintln!("limits …");
     let handler = limits::EmptyHandler::start();
     let target = load::Target {
@@ -65,9 +68,11 @@ fn measure_limits(folder: &std::path::Path) -> Limits {
     let empty = run(&target, 64, Until::Time(TIME), None).per_second();
     drop(handler);
     let mut raw = limits::RawSqlite::open(folder);
+    disk.settle();
     let (times, elapsed) = raw.commits(1, TIME);
     let raw_commits = times.len() as f64 / elapsed.as_secs_f64();
     let raw_p50 = times[times.len() / 2];
+    disk.settle();
     let (times, elapsed) = raw.commits(32, TIME);
     Limits { empty, raw_commits, raw_p50, raw_rows: times.len() as f64 * 32.0 / elapsed.as_secs_f64() }
 }
@@ -90,65 +95,69 @@ struct Figures {
     cold_start: Duration,
 }
 
-fn measure_service(data: &std::path::Path, limits: &Limits) -> Figures {
+fn measure_service(data: &Path, disk: &mut Disk) -> Figures {
     eprintln!("an empty database …");
     let service = Service::start(data);
     std::thread::sleep(Duration::from_secs(1));
     let mut figures = Figures { idle: service.memory("VmRSS"), cold_start: service.cold_start, ..Figures::default() };
-    measure_rates(&service, &mut figures);
+    measure_rates(&service, &mut figures, disk);
     // Parked jobs would stay in the database, so this has a folder of its own.
+    disk.settle();
     let other = Service::start(&data.with_extension("parked"));
     figures.parked = run(&other.target("", r#","delay":86400"#), 64, Until::Time(TIME), None).per_second();
     drop(other);
     eprintln!("followers …");
+    disk.settle();
     figures.events = service::follow(&service, 16, 250);
     figures.loaded = service.memory("VmHWM");
-    let _ = limits;
     service.stop();
     figures
 }
 
 /// The figures that are compared between an empty and a full database.
-fn measure_rates(service: &Service, figures: &mut Figures) {
+fn measure_rates(service: &Service, figures: &mut Figures, disk: &mut Disk) {
     let mut submitted = service.finished();
     run(&service.target("", ""), 16, Until::Count(2_000), None);
     submitted += 2_000;
     service.wait_finished(submitted, Instant::now());
     for connections in [1, 16, 64] {
+        disk.settle();
         let report = run(&service.target("", ""), connections, Until::Time(TIME), None);
         submitted += report.requests;
         figures.submits.push((connections, report.per_second()));
         service.wait_finished(submitted, Instant::now());
     }
+    disk.settle();
     let (start, cpu) = (Instant::now(), service.cpu());
     run(&service.target("", ""), 64, Until::Count(JOBS), None);
     submitted += JOBS;
     let took = service.wait_finished(submitted, start);
     figures.jobs = JOBS as f64 / took.as_secs_f64();
     figures.jobs_cpu = (service.cpu() - cpu) / JOBS as f64 * 1e6;
+    disk.settle();
     let alone = run(&service.target("?wait=10", ""), 1, Until::Time(TIME), None);
     (figures.alone_p50, figures.alone_p99) = (alone.quantile(0.5), alone.quantile(0.99));
     figures.half_rate = figures.jobs / 2.0;
+    disk.settle();
     let half = run(&service.target("?wait=10", ""), 64, Until::Time(TIME), Some(figures.half_rate));
     (figures.half_p50, figures.half_p99) = (half.quantile(0.5), half.quantile(0.99));
 }
 
-fn measure_full(data: &std::path::Path) -> Figures {
+fn measure_full(data: &Path, disk: &mut Disk) -> Figures {
     eprintln!("{FINISHED} finished jobs …");
     let service = Service::start(data);
     let target = service.target("", "");
-    let have: usize = 0;
-    run(&target, 64, Until::Count(FINISHED - have), None);
+    run(&target, 64, Until::Count(FINISHED), None);
     service.wait_finished(FINISHED, Instant::now());
     let data = service.stop();
     let service = Service::start(&data);
     let mut figures = Figures { cold_start: service.cold_start, idle: service.memory("VmRSS"), ..Figures::default() };
-    measure_rates(&service, &mut figures);
+    measure_rates(&service, &mut figures, disk);
     service.stop();
     figures
 }
 
-fn print_table(limits: &Limits, empty: &Figures, full: &Figures) {
+fn print_table(limits: &Limits, empty: &Figures, full: &Figures, disk: &Disk) {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     println!(
         "agentd {} · {cores} cores · journal_mode=WAL, synchronous=FULL, authentication and request log on\n",
@@ -197,6 +206,8 @@ fn print_table(limits: &Limits, empty: &Figures, full: &Figures) {
         (at(full, 2) / at(empty, 2) - 1.0) * 100.0,
         (full.jobs / empty.jobs - 1.0) * 100.0,
     );
+    let slowest = disk.seen.iter().max().copied().unwrap_or_default();
+    println!("Bare fdatasync of 8 KiB before the figures, median of 60: at most {}.", micros(slowest));
 }
 
 fn row(name: &str, values: &[f64], goal: &str) {

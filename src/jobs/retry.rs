@@ -56,7 +56,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn options(max_attempts: u32, backoff: Backoff, total_timeout: Option<f64>) -> Options {
-        Options { max_attempts, backoff, total_timeout, ..Options::default() }
+        Options { total_timeout, max_attempts, backoff, ..Options::default() }
     }
 
     fn backoff() -> impl Strategy<Value = Backoff> {
@@ -68,7 +68,7 @@ mod tests {
         fn a_pause_lies_between_half_and_all_of_its_bound(
             backoff in backoff(), attempt in 1_u32..1_000, random in 0.0..1.0
         ) {
-            let bound = (backoff.initial * backoff.factor.powi(attempt as i32 - 1)).min(backoff.max);
+            let bound = (backoff.initial * backoff.factor.powi(attempt.cast_signed() - 1)).min(backoff.max);
             let pause = pause(&backoff, attempt, random).as_secs_f64();
             prop_assert!(pause >= bound / 2.0 - 1e-6 && pause <= bound + 1e-6, "{pause} of {bound}");
         }

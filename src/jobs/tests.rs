@@ -211,7 +211,12 @@ fn a_write_that_panics_after_its_commit_harms_nobody() {
         .runtime
         .block_on(house.db.write(|tx| tx.execute("DELETE FROM meta WHERE key = ?1", params!["x"])))
         .expect("on");
-    house.db.write_with(|_| Ok(()), move |_| drop(tell.fetch_add(1, Order::SeqCst)));
+    house.db.write_with(
+        |_| Ok(()),
+        move |_| {
+            tell.fetch_add(1, Order::SeqCst);
+        },
+    );
     house.db.close();
     assert_eq!(told.load(Order::SeqCst), 1);
 }

@@ -92,12 +92,12 @@ mod tests {
     use crate::clock::Clock;
     use proptest::prelude::*;
 
-    fn ask(input: serde_json::Value) -> Outcome {
+    fn ask(input: &serde_json::Value) -> Outcome {
         eval(&crate::tools::tests::call(&input.to_string(), Clock::system()))
     }
 
     fn value(expression: &str) -> String {
-        ask(json!({ "expression": expression })).unwrap_or_else(|failure| failure.code.into())
+        ask(&json!({ "expression": expression })).unwrap_or_else(|failure| failure.code.into())
     }
 
     #[test]
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(value("2 + 3 * 4"), r#"{"value":14.0}"#);
         assert_eq!(value("(1 + 2) ^ 3 - sqrt(16)"), r#"{"value":23.0}"#);
         let area = json!({ "expression": "PI * r^2", "variables": { "r": 2 } });
-        assert!(ask(area).expect("a value").starts_with(r#"{"value":12.566"#));
+        assert!(ask(&area).expect("a value").starts_with(r#"{"value":12.566"#));
     }
 
     #[test]
