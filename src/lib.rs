@@ -8,31 +8,31 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The command line.
+// The command line.
 pub mod cli;
-/// Running as a service: listening, readiness, signals, draining.
+// Running as a service: listening, readiness, signals, draining.
 pub mod serve;
-/// Builds every service once and hands out cheap clones.
+// Builds every service once and hands out cheap clones.
 pub mod app;
-/// What tells others how the service is.
+// What tells others how the service is.
 pub mod health;
-/// The built-in tools.
+// The built-in tools.
 pub mod tools;
-/// Durable jobs: queue, executor, events.
+// Durable jobs: queue, executor, events.
 pub mod jobs;
-/// Tenants and their API keys.
+// Tenants and their API keys.
 pub mod tenants;
-/// Who is calling and what they may do.
+// Who is calling and what they may do.
 pub mod auth;
-/// What all routes share.
+// What all routes share.
 pub mod http;
-/// Logs and metrics.
+// Logs and metrics.
 pub mod telemetry;
-/// The database engine.
+// The database engine.
 pub mod db;
-/// Configuration and where each value comes from.
+// Configuration and where each value comes from.
 pub mod config;
-/// Identifiers.
+// Identifiers.
 pub mod id;
-/// Time.
+// Time.
 pub mod clock;

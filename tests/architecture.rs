@@ -1,6 +1,8 @@
 //! The order of the rooms, held against the imports: a module may use those
 //! below it, never one above and never one beside it.
 
+#![allow(clippy::expect_used, reason = "a test says what it expected")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,7 @@
 //! The keyring holds every usable key in memory, so a request is authenticated
 //! without the database; `tenants`, which owns the keys' rows, keeps it in step
 //! before it answers. Handlers name their authorisation in their signature:
-//! [`Admin`], [`Caller`], [`MetricsReader`].
+//! `Admin`, `Caller`, `MetricsReader`.
 
 mod caller;
 mod hasher;

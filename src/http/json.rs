@@ -66,6 +66,11 @@ fn admit(request: &HttpRequest) -> Result<BodyLimits, Problem> {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
         }
     }
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    if let Some(encoding) = encoding.filter(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let detail = format!("the body is encoded as {encoding:?}; send it as it is");
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+    }
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > limits.bytes) {
@@ -94,6 +99,7 @@ async fn collect(mut payload: dev::Payload, limit: usize) -> Result<Bytes, Probl
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     check_depth(bytes)?;
+    check_escapes(bytes)?;
     serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, &error))
 }
 
@@ -174,6 +180,16 @@ fn check_depth(bytes: &[u8]) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Parts that are kept as raw JSON are not decoded, so half of a surrogate pair
+/// would come back out in answers that strict readers refuse.
+fn check_escapes(bytes: &[u8]) -> Result<(), Problem> {
+    if !bytes.windows(2).any(|window| window == b"\\u") {
+        return Ok(());
+    }
+    let whole = serde_json::from_slice::<serde_json::Value>(bytes);
+    whole.map(drop).map_err(|error| Problem::bad_request("malformed_json", format!("the body is not JSON: {error}")))
+}
+
 fn too_large(limit: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", format!("the body is larger than {limit} bytes"))
 }
@@ -219,6 +235,12 @@ mod tests {
         assert!(fault("{").starts_with("malformed_json"));
         assert!(fault(" ").contains("the body is empty"));
         assert!(fault(r#"{"inner":null}"#).contains("missing field `name`"));
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_is_no_text() {
+        assert!(check_escapes(br#"{"a":"\ud83d\ude00"}"#).is_ok());
+        assert!(check_escapes(br#"{"a":"\ud83d"}"#).is_err());
     }
 
     #[test]

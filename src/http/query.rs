@@ -2,16 +2,30 @@
 //! so that a misspelt filter never answers with everything.
 
 use std::collections::BTreeMap;
+use std::future::{Ready, ready};
 use std::str::FromStr;
 
-use actix_web::HttpRequest;
-use actix_web::web;
+use actix_web::{FromRequest, HttpRequest, dev, web};
 
 use super::Problem;
 
 /// The parameters of one request, taken out one by one.
 #[derive(Debug)]
 pub struct Query(BTreeMap<String, String>);
+
+/// The extractor of routes that take no parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct NoQuery;
+
+impl FromRequest for NoQuery {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let none = Query::of(request).and_then(|query| query.finish(&[]));
+        ready(none.map(|()| Self))
+    }
+}
 
 impl Query {
     /// Reads the query string.

@@ -180,8 +180,9 @@ impl Inner {
     ) -> Ending {
         tokio::select! {
             biased;
-            joined = &mut task => return self.judge(claim, joined.unwrap_or_else(|error| Err(lost(error)))),
+            // First, or the error of a handler that obeyed would count as its own.
             () = stop.cancelled() => {}
+            joined = &mut task => return self.judge(claim, joined.unwrap_or_else(|error| Err(lost(error)))),
             () = tokio::time::sleep(limit) => {}
         }
         let told = stop.is_cancelled();

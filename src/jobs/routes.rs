@@ -19,7 +19,7 @@ use crate::auth::{Caller, JobsRead, JobsWrite, KeyEntry, Tenant};
 use crate::clock::Timestamp;
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::page::{Page, PageRequest};
-use crate::http::query::Query;
+use crate::http::query::{NoQuery, Query};
 use crate::http::{Json, Problem, Routes};
 
 /// The routes of this room.
@@ -203,12 +203,22 @@ fn job_id(id: &str) -> Result<JobId, Problem> {
     JobId::parse(id).ok_or_else(|| Problem::not_found("job"))
 }
 
-async fn get(caller: Caller<JobsRead>, jobs: Service, id: web::Path<String>) -> Result<web::Json<JobView>, Problem> {
+async fn get(
+    caller: Caller<JobsRead>,
+    jobs: Service,
+    id: web::Path<String>,
+    _: NoQuery,
+) -> Result<web::Json<JobView>, Problem> {
     let row = existing(&jobs, caller.tenant, &id).await?;
     Ok(web::Json(row.into()))
 }
 
-async fn cancel(caller: Caller<JobsWrite>, jobs: Service, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+async fn cancel(
+    caller: Caller<JobsWrite>,
+    jobs: Service,
+    id: web::Path<String>,
+    _: NoQuery,
+) -> Result<HttpResponse, Problem> {
     let id = job_id(&id)?;
     let status = match jobs.cancel(caller.tenant.no, id).await? {
         Cancel::Missing => return Err(Problem::not_found("job")),
@@ -230,7 +240,12 @@ fn ended_as(status: Status) -> &'static str {
     }
 }
 
-async fn delete(caller: Caller<JobsWrite>, jobs: Service, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+async fn delete(
+    caller: Caller<JobsWrite>,
+    jobs: Service,
+    id: web::Path<String>,
+    _: NoQuery,
+) -> Result<HttpResponse, Problem> {
     match jobs.delete(caller.tenant.no, job_id(&id)?).await? {
         None => Err(Problem::not_found("job")),
         Some(status) if status.is_final() => Ok(HttpResponse::NoContent().finish()),
@@ -301,6 +316,7 @@ async fn steps(
     caller: Caller<JobsRead>,
     jobs: Service,
     id: web::Path<String>,
+    _: NoQuery,
 ) -> Result<web::Json<Page<StepView>>, Problem> {
     let job = existing(&jobs, caller.tenant, &id).await?.id;
     let rows = jobs.0.db.read(move |tx| sql::read::steps(tx, job)).await?;
@@ -322,10 +338,14 @@ async fn events(
     let standing = jobs.0.db.read(move |tx| sql::read::standing(tx, tenant, id)).await?;
     let (status, last) = standing.ok_or_else(|| Problem::not_found("job"))?;
     if wants_stream(&request) {
+        if limit.is_some() {
+            return Err(Problem::invalid("?limit", "a stream has no limit; it ends with the job"));
+        }
         let after = after.map_or_else(|| last_event_id(&request), |after| Ok(Some(after)))?.unwrap_or(0);
         return stream(&jobs, &request, caller.key, id, after, (status, last));
     }
     let (after, limit) = (after.unwrap_or(0), limit.unwrap_or(200));
+    check_place(after, last)?;
     if !(1..=1_000).contains(&limit) {
         return Err(Problem::invalid("?limit", "must be from 1 to 1000"));
     }
@@ -349,10 +369,7 @@ fn stream(
     after: i64,
     (status, last): (Status, i64),
 ) -> Result<HttpResponse, Problem> {
-    if after < 0 || after > last {
-        let detail = format!("the job has events 1 to {last}, not {after}");
-        return Err(Problem::invalid("?starting_after", detail));
-    }
+    check_place(after, last)?;
     if status.is_final() && after == last {
         // Browsers come back for ever unless they are told that this was all.
         return Ok(HttpResponse::NoContent().finish());
@@ -366,6 +383,13 @@ fn stream(
         return Ok(response.finish());
     }
     Ok(response.streaming(follow(jobs.clone(), id, key, after)))
+}
+
+fn check_place(after: i64, last: i64) -> Result<(), Problem> {
+    if (0..=last).contains(&after) {
+        return Ok(());
+    }
+    Err(Problem::invalid("?starting_after", format!("the job has events 1 to {last}, not {after}")))
 }
 
 fn wants_stream(request: &HttpRequest) -> bool {
@@ -388,7 +412,7 @@ struct ToolView {
     timeout: f64,
 }
 
-async fn tools(_: Caller<JobsRead>, jobs: Service) -> HttpResponse {
+async fn tools(_: Caller<JobsRead>, jobs: Service, _: NoQuery) -> HttpResponse {
     let view = |handler: &'_ handler::Handler| ToolView {
         name: handler.name,
         description: handler.description,

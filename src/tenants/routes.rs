@@ -10,7 +10,7 @@ use crate::auth::{Admin, ApiKey, Scopes};
 use crate::clock::Timestamp;
 use crate::http::idempotency::{ADMIN_SCOPE, IdempotencyKey, Stored, reused};
 use crate::http::page::{Page, PageRequest};
-use crate::http::query::Query;
+use crate::http::query::{NoQuery, Query};
 use crate::http::{Json, Problem, Routes};
 
 /// The routes of this room.
@@ -86,7 +86,7 @@ async fn list(_: Admin, tenants: Service, request: HttpRequest) -> Result<web::J
     Ok(web::Json(Page::from_one_more(rows, page.limit, |row| row.no).map(TenantView::from)))
 }
 
-async fn get(_: Admin, tenants: Service, id: web::Path<String>) -> Result<web::Json<TenantView>, Problem> {
+async fn get(_: Admin, tenants: Service, id: web::Path<String>, _: NoQuery) -> Result<web::Json<TenantView>, Problem> {
     let id = id.into_inner();
     let row = tenants.db.read(move |tx| sql::get(tx, &id)).await?;
     row.map(|row| web::Json(row.into())).ok_or_else(|| Problem::not_found("tenant"))
@@ -112,7 +112,7 @@ async fn update(
     row.map(|row| web::Json(row.into())).ok_or_else(|| Problem::not_found("tenant"))
 }
 
-async fn delete(_: Admin, tenants: Service, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+async fn delete(_: Admin, tenants: Service, id: web::Path<String>, _: NoQuery) -> Result<HttpResponse, Problem> {
     if tenants.delete(id.into_inner()).await? {
         Ok(HttpResponse::NoContent().finish())
     } else {
@@ -226,7 +226,12 @@ async fn list_keys(
     Ok(web::Json(page.map(|row| KeyView::of(&tenants, &row))))
 }
 
-async fn get_key(_: Admin, tenants: Service, ids: web::Path<(String, String)>) -> Result<web::Json<KeyView>, Problem> {
+async fn get_key(
+    _: Admin,
+    tenants: Service,
+    ids: web::Path<(String, String)>,
+    _: NoQuery,
+) -> Result<web::Json<KeyView>, Problem> {
     let (tenant, key) = ids.into_inner();
     let row = tenants.db.read(move |tx| sql::get_key(tx, &tenant, &key)).await?;
     row.map(|row| web::Json(KeyView::of(&tenants, &row))).ok_or_else(|| Problem::not_found("key"))
@@ -236,6 +241,7 @@ async fn revoke_key(
     _: Admin,
     tenants: Service,
     ids: web::Path<(String, String)>,
+    _: NoQuery,
 ) -> Result<web::Json<KeyView>, Problem> {
     let (tenant, key) = ids.into_inner();
     let row = tenants.revoke_key(tenant, key).await?;

@@ -56,17 +56,6 @@ fn a_body_that_trickles_in_chunks_is_answered() {
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
 
-/// actix-http 3.20 drains a chunked body that nobody wants for as long as it
-/// comes, although the answer has said `connection: close`.
-#[test]
-#[ignore = "a known limit of actix-http: the connection stays open while chunks come"]
-fn a_body_that_trickles_in_chunks_is_hung_up_on() {
-    let (server, key, _) = impatient();
-    let mut raw = Raw::connect(&server.address());
-    raw.send(head(&key, "Transfer-Encoding: chunked"));
-    trickle(&mut raw, "1\r\n \r\n");
-}
-
 #[test]
 fn a_head_that_does_not_come_is_not_waited_for() {
     let (server, _, client) = impatient();

@@ -2,6 +2,8 @@
 //! nothing, and goes on by itself once the disk does. The file systems are real
 //! and small, so these tests need root.
 
+#![allow(clippy::expect_used, reason = "a test says what it expected")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
