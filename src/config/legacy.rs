@@ -29,6 +29,7 @@ impl Mode {
 
 /// Set without effect in this version.
 const NOT_YET: &[&str] = &[
+    "APP_NAME",
     "AGENT_PLANNER_MODE",
     "AGENT_SESSION_BUDGET_USD",
     "AGENT_DAILY_BUDGET_USD",

@@ -71,11 +71,14 @@ pub(super) fn follow(
 impl Follow {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            // Asked before every frame, so at least at every heartbeat.
+            if !self.key.counts(self.jobs.0.clock.now()) {
+                return None;
+            }
             if let Some(frame) = self.ready.pop_front() {
                 return Some(frame);
             }
-            // Asked at least at every heartbeat.
-            if self.ended || !self.key.counts(self.jobs.0.clock.now()) {
+            if self.ended {
                 return None;
             }
             if !self.caught_up {

@@ -72,6 +72,8 @@ async fn serve(
         HttpApp::new().configure(|config| app.configure(config)).wrap(from_fn(http::observe))
     })
     .disable_signals()
+    // Whoever closes has hung up: what it waited for is not waited for any more.
+    .h1_allow_half_closed(false)
     // Events are small and wanted at once.
     .tcp_nodelay(true)
     .keep_alive(KEEP_ALIVE)

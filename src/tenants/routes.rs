@@ -63,6 +63,7 @@ async fn create(
     _: Admin,
     tenants: Service,
     request: HttpRequest,
+    _: NoQuery,
     body: Json<CreateBody>,
 ) -> Result<HttpResponse, Problem> {
     let name = checked_name(&body.value.name)?;
@@ -104,6 +105,7 @@ async fn update(
     _: Admin,
     tenants: Service,
     id: web::Path<String>,
+    _: NoQuery,
     body: Json<UpdateBody>,
 ) -> Result<web::Json<TenantView>, Problem> {
     let UpdateBody { name, status, cohort } = body.value;
@@ -175,6 +177,7 @@ async fn create_key(
     tenants: Service,
     id: web::Path<String>,
     request: HttpRequest,
+    _: NoQuery,
     body: Json<CreateKeyBody>,
 ) -> Result<HttpResponse, Problem> {
     let new = checked_key(body.value, tenants.clock.now())?;

@@ -31,6 +31,7 @@ mod shapes;
 mod slow_clients;
 mod start;
 mod tenants;
+mod waiting;
 
 use support::{Client, Server};
 

@@ -79,7 +79,7 @@ fn a_full_disk_is_said_loses_nothing_and_is_recovered_from_without_a_restart() {
     let (_mount, ballast, mut server) = on_small_disk();
     let client = server.client();
     let gate = server.gate("gate");
-    let running = client.submit("test.gate", &json!({ "file": gate.path() }));
+    let running = client.submit("test.gate", &json!({ "gate": gate.path() }));
     client.wait_for(&running, "step.started");
 
     let acknowledged = fill(&client);
@@ -89,6 +89,7 @@ fn a_full_disk_is_said_loses_nothing_and_is_recovered_from_without_a_restart() {
     // What is running ends while nothing can be written; its end must wait.
     gate.open();
     client.post("/v1/jobs", &json!({ "tool": "echo", "input": "x".repeat(100_000) })).problem(503, "disk_full");
+    assert_eq!(client.job(&running)["status"], "running", "its end cannot be on disk yet");
     std::fs::remove_file(ballast).expect("removed");
 
     eventually("ready again", || failing_parts(&client).is_empty().then_some(()));
