@@ -160,8 +160,12 @@ fn measure_full(data: &Path, disk: &mut Disk) -> Figures {
 fn print_table(limits: &Limits, empty: &Figures, full: &Figures, disk: &Disk) {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     println!(
-        "agentd {} · {cores} cores · journal_mode=WAL, synchronous=FULL, authentication and request log on\n",
-        env!("CARGO_PKG_VERSION")
+        "agentd {} · actix-web {} · rusqlite {} with SQLite {} · {cores} cores\n\
+         journal_mode=WAL, synchronous=FULL, authentication, limits and request log on\n",
+        env!("CARGO_PKG_VERSION"),
+        locked("actix-web"),
+        locked("rusqlite"),
+        rusqlite::version(),
     );
     println!("| Figure | Empty database | {FINISHED} finished jobs | Limit or goal |");
     println!("|---|---:|---:|---|");
@@ -208,6 +212,14 @@ fn print_table(limits: &Limits, empty: &Figures, full: &Figures, disk: &Disk) {
     );
     let slowest = disk.seen.iter().max().copied().unwrap_or_default();
     println!("Bare fdatasync of 8 KiB before the figures, median of 60: at most {}.", micros(slowest));
+}
+
+/// The version of a library in this build.
+fn locked(name: &str) -> &'static str {
+    let lock = include_str!("../../Cargo.lock");
+    let package = lock.split("[[package]]").find(|package| package.contains(&format!("name = \"{name}\"\n")));
+    let version = package.and_then(|package| package.split("version = \"").nth(1)?.split('"').next());
+    version.unwrap_or("unknown")
 }
 
 fn row(name: &str, values: &[f64], goal: &str) {
