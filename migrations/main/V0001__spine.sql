@@ -86,15 +86,26 @@ CREATE INDEX jobs_open ON jobs (tenant_no) WHERE finished_at IS NULL;
 CREATE INDEX jobs_unsuccessful ON jobs (tenant_no, status)
     WHERE status = 'failed' OR status = 'cancelled' OR status = 'dead';
 
+-- The events of one transaction share a row.
 CREATE TABLE job_events (
     job_no INTEGER NOT NULL REFERENCES jobs (no) ON DELETE CASCADE,
+    -- Number of the row's last event; a job's events are numbered from 1.
     seq INTEGER NOT NULL,
-    type TEXT NOT NULL,
     at INTEGER NOT NULL,
-    -- JSON object; '' for none.
-    data TEXT NOT NULL,
+    -- JSON: [[type, data], …], data an object.
+    events TEXT NOT NULL,
     PRIMARY KEY (job_no, seq)
 ) STRICT, WITHOUT ROWID;
+
+-- One row an event, for people who look into the database.
+CREATE VIEW job_events_each AS
+SELECT
+    e.job_no,
+    e.seq - json_array_length(e.events) + 1 + x.key AS seq,
+    x.value ->> 0 AS type,
+    e.at,
+    x.value -> 1 AS data
+FROM job_events AS e, json_each(e.events) AS x;
 
 CREATE TABLE job_steps (
     job_no INTEGER NOT NULL REFERENCES jobs (no) ON DELETE CASCADE,

@@ -171,7 +171,7 @@ fn a_job_is_claimed_once_and_a_late_writer_is_fenced_off() {
 
     assert!(!finish(&house, late), "the old lease counts no more");
     assert!(finish(&house, valid));
-    assert_eq!(house.count("SELECT count(*) FROM job_events"), 8);
+    assert_eq!(house.count("SELECT count(*) FROM job_events_each"), 8);
     assert_eq!(house.count("SELECT last_event FROM jobs"), 8);
 }
 

@@ -96,7 +96,7 @@ fn jobs(database: &Connection) -> BTreeMap<String, JobRecord> {
     });
     let mut by_no: BTreeMap<i64, JobRecord> = read.expect("rows").map(|row| row.expect("a row")).collect();
     let mut statement =
-        database.prepare("SELECT job_no, seq, type FROM job_events ORDER BY 1, 2").expect("a statement");
+        database.prepare("SELECT job_no, seq, type FROM job_events_each ORDER BY 1, 2").expect("a statement");
     let events = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)));
     for event in events.expect("rows") {
         let (no, seq, kind) = event.expect("a row");

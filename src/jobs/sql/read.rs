@@ -167,9 +167,13 @@ fn scan_stop(
 /// A job's events after number `after`.
 pub(in crate::jobs) fn events(tx: &Tx<'_>, id: JobId, after: i64, limit: usize) -> Result<Vec<Event>, Error> {
     tx.all(
-        "SELECT e.seq, e.type, e.at, e.data, CASE e.type WHEN 'job.succeeded' THEN j.result END
-         FROM job_events e JOIN jobs j ON j.no = e.job_no
-         WHERE e.job_no = ?1 AND e.seq > ?2 ORDER BY e.seq LIMIT ?3",
+        // A row is found by its last event, so the first one can hold some that
+        // are not asked for.
+        "SELECT e.seq - json_array_length(e.events) + 1 + x.key AS seq, x.value ->> 0 AS type, e.at, x.value -> 1,
+             CASE x.value ->> 0 WHEN 'job.succeeded' THEN j.result END
+         FROM job_events e JOIN jobs j ON j.no = e.job_no, json_each(e.events) x
+         WHERE e.job_no = ?1 AND e.seq > ?2 AND e.seq - json_array_length(e.events) + 1 + x.key > ?2
+         ORDER BY 1 LIMIT ?3",
         params![id.no(), after, limit],
         |row| {
             let name = row.get_ref(1)?.as_str()?;

@@ -1,6 +1,7 @@
 //! What changes a job. Each function is part of one transaction, and each
 //! change brings its events along.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
@@ -18,14 +19,19 @@ pub(in crate::jobs) const FIRST_STEP: i64 = 3;
 type Draft = (Kind, String);
 
 fn insert_events(tx: &Tx<'_>, no: i64, first: i64, at: Timestamp, drafts: &[Draft]) -> Result<(), Error> {
-    for (seq, (kind, data)) in (first..).zip(drafts) {
+    let mut json = String::with_capacity(128);
+    for (kind, data) in drafts {
         // The result stands in the job's row; it is not kept twice.
-        let data = if *kind == Kind::Succeeded { "" } else { data };
-        tx.execute(
-            "INSERT INTO job_events (job_no, seq, type, at, data) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![no, seq, kind.name(), at.micros(), data],
-        )?;
+        let data = if *kind == Kind::Succeeded || data.is_empty() { "{}" } else { data };
+        let before = if json.is_empty() { '[' } else { ',' };
+        let _ = write!(json, r#"{before}["{}",{data}]"#, kind.name());
     }
+    json.push(']');
+    let last = first - 1 + i64::try_from(drafts.len()).unwrap_or(0);
+    tx.execute(
+        "INSERT INTO job_events (job_no, seq, at, events) VALUES (?1, ?2, ?3, ?4)",
+        params![no, last, at.micros(), json],
+    )?;
     Ok(())
 }
 
