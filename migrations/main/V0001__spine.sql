@@ -13,7 +13,8 @@ CREATE TABLE meta (
 INSERT INTO meta (key, value) VALUES ('boot_epoch', '0');
 
 CREATE TABLE tenants (
-    no INTEGER PRIMARY KEY,
+    -- AUTOINCREMENT: the number of a deleted tenant must never be another's.
+    no INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL,
     -- A deleted tenant stays as a mark until its rows have been cleared away.

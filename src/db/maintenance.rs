@@ -49,9 +49,7 @@ impl Maintenance {
                 self.connection = None;
                 continue;
             }
-            if self.connection.is_none() {
-                self.connection = connect::plain(&self.path).ok();
-            }
+            self.connect();
             let Some(connection) = &self.connection else { continue };
             let pages = self.db.wal_pages();
             let due = pages > 0 && self.checkpointed.elapsed() > CHECKPOINT_AT_LEAST_EVERY;
@@ -67,6 +65,12 @@ impl Maintenance {
         }
     }
 
+    pub(super) fn connect(&mut self) {
+        if self.connection.is_none() {
+            self.connection = connect::plain(&self.path).ok();
+        }
+    }
+
     /// A write that changes nothing, to learn whether writing works again.
     fn probe(&self) {
         let touch = |tx: &super::Tx<'_>| tx.execute("UPDATE meta SET value = value WHERE key = 'boot_epoch'", []);
@@ -74,7 +78,7 @@ impl Maintenance {
     }
 
     /// Gives some free pages back; whether there are more to give.
-    fn vacuum(&self) -> bool {
+    pub(super) fn vacuum(&self) -> bool {
         let Some(connection) = &self.connection else { return false };
         let free = connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
         let spare = free.unwrap_or(0) - KEEP_FREE_PAGES;

@@ -195,7 +195,7 @@ impl Inner {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        Ok(!left)
+        Ok(!left && !more)
     }
 }
 

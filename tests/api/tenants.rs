@@ -151,3 +151,19 @@ fn one_tenants_key_is_not_found_under_another() {
     let id = job_id(&client.run(&json!({ "tool": "echo" })));
     client.job(&id);
 }
+
+/// The database must not give a deleted tenant's number to the next one.
+#[test]
+fn a_new_tenant_inherits_nothing_of_a_deleted_one() {
+    let server = Server::real();
+    let id = server.tenant("first");
+    let first = server.anyone().with_key(&server.key(&id));
+    let body = json!({ "tool": "echo", "input": "first" });
+    let old = first.post_with("/v1/jobs?wait=10", &[("Idempotency-Key", "k")], &body).expect(200);
+    assert_eq!(server.admin().delete(&format!("/admin/tenants/{id}")).status, 204);
+    eventually("its row is gone", || (count(&server, "tenants") == 0).then_some(()));
+    let second = server.anyone().with_key(&server.key(&server.tenant("second")));
+    let new = second.post_with("/v1/jobs?wait=10", &[("Idempotency-Key", "k")], &body).expect(200);
+    assert_eq!(new["status"], "succeeded");
+    assert_ne!(new["job_id"], old["job_id"]);
+}
