@@ -5,7 +5,7 @@ TARGET := x86_64-unknown-linux-gnu
 BINARY := target/$(TARGET)/release/agentd
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: run stop test build-deps test-deps lint format bench build doc deny clean
+.PHONY: run stop test test-code test-contract test-browser build-deps test-deps lint format bench soak fuzz build doc deny clean
 
 run: build ## build, run the demo, leave the service up
 	$(BINARY) demo
@@ -16,13 +16,25 @@ stop: build ## end the service that `make run` left
 build: build-deps ## the static binary
 	cargo build --release --locked
 
-test: test-deps ## every test; those of the storage mount small file systems, which needs root
+test: test-code test-contract test-browser ## every test, with all that they need
+
+test-code: test-deps ## those in Rust; those of the storage mount small file systems, which needs root
 ifeq ($(SUDO),)
 	cargo test --locked --no-fail-fast
 else
 	cargo test --locked --no-fail-fast --lib --bins --examples --test api --test crash --test architecture
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO) -E" cargo test --locked --test storage
 endif
+
+test-contract: build-deps ## the running service against its own document, with schemathesis, about two minutes
+	@python3 -c 'import ensurepip' 2>/dev/null && command -v curl >/dev/null || { \
+		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends python3-venv curl; }
+	tests/contract/run
+
+test-browser: build-deps ## /docs in a real browser
+	@python3 -c 'import ensurepip' 2>/dev/null && command -v chromium >/dev/null || { \
+		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends python3-venv chromium; }
+	tests/browser/run
 
 build-deps: ## a C compiler for the libraries that are C
 	@command -v cc >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev; }
@@ -48,8 +60,15 @@ doc: ## the code's own documentation
 deny: ## licences, sources, duplicates (cargo install --locked cargo-deny)
 	cargo deny --offline check licenses bans sources
 
-bench: build-deps ## the published table, about two minutes
+bench: build-deps ## the published tables, about eight minutes; BENCH_ONLY=batch,idle for some
 	cargo bench --locked --bench published
+
+soak: build ## mixed load for SOAK_MINUTES (10): memory, files, errors
+	cargo bench --locked --bench soak
+
+fuzz: build-deps ## made-up input for every parser, FUZZ_SECONDS (10) each; needs no nightly compiler
+	@command -v c++ >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q g++; }
+	fuzz/run
 
 clean:
 	cargo clean

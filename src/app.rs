@@ -12,17 +12,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, KeyHasher};
 use crate::clock::Clock;
-use crate::config::{Config, Secret};
+use crate::config::{Config, SearchProvider, Secret};
 use crate::db::{self, Db, FolderLock, OpenError};
-use crate::http::{BodyLimits, HttpMetrics, Routes};
+use crate::http::cors::Cors;
+use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
 use crate::id::{IdSource, random_bytes};
 use crate::jobs::{self, Handler, Jobs, Registry};
+use crate::limits::{Limits, Quota};
+use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
-use crate::{health, tools};
+use crate::{agents, docs, health, tools};
 
-/// How often it is written when keys were last used.
-const FLUSH_LAST_USED_EVERY: Duration = Duration::from_secs(10);
+/// How often it is written when keys were last used and what tenants used.
+const FLUSH_EVERY: Duration = Duration::from_secs(10);
 /// Threads that read the database.
 const READERS: usize = 2;
 /// A read longer than this is stopped.
@@ -54,6 +57,9 @@ pub enum BuildError {
     /// A fault of ours.
     #[error("internal: {0}")]
     Internal(String),
+    /// The way out cannot be made.
+    #[error(transparent)]
+    Outbound(#[from] outbound::BuildError),
 }
 
 impl From<prometheus::Error> for BuildError {
@@ -73,10 +79,14 @@ pub struct App {
     pub tenants: Arc<Tenants>,
     /// Every metric.
     pub metrics: Metrics,
+    /// The way out.
+    pub outbound: Outbound,
     auth: Arc<Auth>,
+    proxies: Arc<TrustedProxies>,
     body_limits: BodyLimits,
     http_metrics: HttpMetrics,
     health: Arc<health::Health>,
+    docs: Arc<docs::Docs>,
     routes: Arc<Routes>,
     stop: CancellationToken,
     _lock: Arc<Vec<FolderLock>>,
@@ -85,7 +95,7 @@ pub struct App {
 /// Every route of the service.
 #[must_use]
 pub fn routes() -> Routes {
-    health::routes().and(tenants::routes()).and(jobs::routes())
+    jobs::routes().and(tenants::routes()).and(health::routes()).and(docs::routes())
 }
 
 impl App {
@@ -114,8 +124,11 @@ impl App {
                  put the old secret back, or make new keys"
             );
         }
+        let outbound = build_outbound(config, &metrics)?;
         let mut registry = Registry::default();
-        tools::register(&mut registry).map_err(BuildError::Internal)?;
+        tools::register(&mut registry, outbound.clone(), web_options(config, &outbound)?)
+            .map_err(BuildError::Internal)?;
+        agents::register(&mut registry).map_err(BuildError::Internal)?;
         for handler in extras.handlers {
             registry.add(handler).map_err(BuildError::Internal)?;
         }
@@ -124,21 +137,28 @@ impl App {
             queue: config.jobs.queue,
             result_bytes: config.jobs.result_bytes,
             wait: config.jobs.wait,
+            retention: config.jobs.retention,
         };
-        let parts = jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, runtime: jobs_on };
+        let quotas = auth.limits().clone();
+        let parts =
+            jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
         let jobs = Jobs::new(parts, &metrics)?;
         let process = ProcessMetrics::new(&metrics, &clock)?;
+        let routes = Arc::new(routes());
         Ok(Self {
             health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
+            proxies: Arc::new(TrustedProxies(config.server.trusted_proxies.clone())),
             body_limits: BodyLimits { bytes: config.server.body_bytes, time: config.server.body_time },
-            routes: Arc::new(routes()),
+            docs: Arc::new(docs::Docs::new(routes.clone())),
+            routes,
             stop: CancellationToken::new(),
             _lock: Arc::new(lock),
             db,
             jobs,
             tenants,
             metrics,
+            outbound,
             auth,
         })
     }
@@ -168,22 +188,26 @@ impl App {
         for tenant in self.tenants.deleted().await? {
             clear(tenant);
         }
-        self.tenants.on_change(move |change| match change.status {
-            Status::Active => jobs.hold(change.tenant, false),
-            Status::Suspended => jobs.hold(change.tenant, true),
-            Status::Deleted => clear(change.tenant),
+        for (tenant, quota) in self.auth.limits().quotas() {
+            apply_quota(&jobs, tenant, quota);
+        }
+        self.tenants.on_change(move |change| {
+            apply_quota(&jobs, change.tenant, change.quota);
+            match change.status {
+                Status::Active => jobs.hold(change.tenant, false),
+                Status::Suspended => jobs.hold(change.tenant, true),
+                Status::Deleted => clear(change.tenant),
+            }
         });
         self.jobs.start(&self.stop).await?;
-        let tenants = self.tenants.clone();
-        let flush = async move {
-            loop {
-                tokio::time::sleep(FLUSH_LAST_USED_EVERY).await;
-                if let Err(error) = tenants.flush_last_used().await {
-                    tracing::warn!(%error, "the last use of keys could not be written");
-                }
+        let app = self.clone();
+        jobs_on.spawn(async move {
+            // Only the pause is cut short: a flush that is dropped would be
+            // written all the same, and then once more.
+            while app.stop.run_until_cancelled(tokio::time::sleep(FLUSH_EVERY)).await.is_some() {
+                app.flush().await;
             }
-        };
-        jobs_on.spawn(self.stop.clone().run_until_cancelled_owned(flush));
+        });
         Ok(())
     }
 
@@ -191,8 +215,11 @@ impl App {
     pub fn configure(&self, config: &mut web::ServiceConfig) {
         config
             .app_data(web::Data::from(self.auth.clone()))
+            .app_data(web::Data::from(self.auth.cors().clone()))
+            .app_data(web::Data::from(self.proxies.clone()))
             .app_data(web::Data::from(self.tenants.clone()))
             .app_data(web::Data::from(self.health.clone()))
+            .app_data(web::Data::from(self.docs.clone()))
             .app_data(web::Data::new(self.jobs.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))
@@ -203,11 +230,28 @@ impl App {
     /// Stops timers, writes what is kept in memory, closes the database.
     pub async fn close(&self) {
         self.stop.cancel();
+        self.flush().await;
+        self.db.close();
+    }
+
+    /// Writes what is kept in memory only because a write for each request
+    /// would be too many.
+    async fn flush(&self) {
         if let Err(error) = self.tenants.flush_last_used().await {
             tracing::warn!(%error, "the last use of keys could not be written");
         }
-        self.db.close();
+        if let Err(error) = self.auth.limits().flush_usage(&self.db).await {
+            tracing::warn!(%error, "what tenants have used could not be written");
+        }
     }
+}
+
+/// Tells the jobs what of a tenant's quota concerns them.
+fn apply_quota(jobs: &Jobs, tenant: i64, quota: Quota) {
+    let concurrency = quota.concurrent_jobs.map(|jobs| jobs as usize);
+    jobs.set_share(tenant, jobs::Share { weight: quota.weight, concurrency });
+    let keep = quota.retention_days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
+    jobs.set_retention(tenant, keep);
 }
 
 /// The data folder, and the database's where that is another one.
@@ -234,6 +278,36 @@ fn db_options(config: &Config) -> db::Options {
     }
 }
 
+/// The way out of the service.
+fn build_outbound(config: &Config, metrics: &Metrics) -> Result<Outbound, outbound::BuildError> {
+    let section = config.outbound.clone();
+    let options =
+        outbound::Options { allow: section.allow, nameservers: section.nameservers, extra_ca: section.extra_ca };
+    Outbound::new(options, metrics)
+}
+
+/// What the tools that read the web are told by. Naming a search provider's
+/// address allows it, for searches alone.
+fn web_options(config: &Config, outbound: &Outbound) -> Result<tools::web::Options, BuildError> {
+    use tools::web::{Options, Provider, Search};
+    let section = &config.web;
+    let key = |secret: &Secret| secret.resolve().map_err(BuildError::Secret).map(Option::unwrap_or_default);
+    let provider = match section.provider() {
+        Some(SearchProvider::Tavily) => Some(Provider::Tavily { key: key(&section.tavily_api_key)? }),
+        Some(SearchProvider::Brave) => Some(Provider::Brave { key: key(&section.brave_api_key)? }),
+        Some(SearchProvider::Searxng) => Some(Provider::Searxng),
+        None => None,
+    };
+    let base = section.search_url.clone();
+    let way = base.as_ref().map_or_else(|| outbound.clone(), |url| outbound.allowing(url));
+    Ok(Options {
+        page_bytes: section.page_bytes,
+        page_time: section.page_time,
+        robots: section.robots,
+        search: provider.map(|provider| Search { provider, base, outbound: way }),
+    })
+}
+
 fn build_auth(config: &Config, clock: &Clock) -> Result<Auth, BuildError> {
     let kept = |secret: &Secret, name: &str| match secret.resolve() {
         Ok(Some(text)) => Ok(text),
@@ -243,7 +317,9 @@ fn build_auth(config: &Config, clock: &Clock) -> Result<Auth, BuildError> {
     let hasher = KeyHasher::new(&kept(&config.auth.key_hash_secret, "key-hash.secret")?);
     let admin = kept(&config.auth.admin_key, "admin.key")?;
     let token = config.auth.metrics_token.resolve().map_err(BuildError::Secret)?;
-    Ok(Auth::new(hasher, clock.clone(), &admin, token.as_deref()))
+    let limits = Arc::new(Limits::new(config.limits.requests_per_minute));
+    let cors = Arc::new(Cors::new(config.cors.clone()));
+    Ok(Auth::new(hasher, clock.clone(), limits, cors, &admin, token.as_deref()))
 }
 
 /// A secret that nobody configured: made at the first start and kept in the

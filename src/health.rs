@@ -3,10 +3,13 @@
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpResponse, web};
 use prometheus::{Encoder as _, IntGauge, Opts, Registry, TextEncoder};
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::auth::MetricsReader;
 use crate::db::Db;
+use crate::http::openapi::Answer;
 use crate::http::{Open, Problem, Routes};
 use crate::jobs::Jobs;
 use crate::telemetry::ProcessMetrics;
@@ -14,12 +17,28 @@ use crate::telemetry::ProcessMetrics;
 /// The routes of this room.
 #[must_use]
 pub fn routes() -> Routes {
-    Routes::default()
-        .add(Method::GET, "/health", health)
-        .add(Method::GET, "/api/v1/health", health)
-        .add(Method::GET, "/ready", ready)
-        .add(Method::GET, "/version", version)
-        .add(Method::GET, "/metrics", metrics)
+    let alive = || Answer::json::<Alive>("The process answers.").showing(json!({ "status": "ok" }));
+    Routes::of("Health", "How the service is.")
+        .with(Method::GET, "/health", health, |it| {
+            it.named("getHealth", "Whether the process answers").answer(StatusCode::OK, alive())
+        })
+        .with(Method::GET, "/api/v1/health", health, |it| {
+            it.named("getHealthV1", "The same as `/health`").answer(StatusCode::OK, alive())
+        })
+        .with(Method::GET, "/ready", ready, |it| {
+            it.named("getReady", "Whether work is taken and done")
+                .answer(StatusCode::OK, Answer::json::<Readiness>("Work is taken and done."))
+                .answer(StatusCode::SERVICE_UNAVAILABLE, Answer::json::<Readiness>("It is not, and why."))
+        })
+        .with(Method::GET, "/version", version, |it| {
+            it.named("getVersion", "Which version this is")
+                .answer(StatusCode::OK, Answer::json::<Version>("Name and version."))
+        })
+        .with(Method::GET, "/metrics", metrics, |it| {
+            it.named("getMetrics", "Metrics for Prometheus")
+                .about("For this machine, the holder of the metrics token, and the administrator.")
+                .answer(StatusCode::OK, Answer::text("text/plain", "Metrics in Prometheus' text format."))
+        })
 }
 
 /// What the routes look at.
@@ -88,21 +107,34 @@ impl Health {
     }
 }
 
-#[derive(Serialize)]
+/// A part that does not do its work.
+#[derive(Serialize, JsonSchema)]
 struct Failing {
+    /// Which part.
     part: &'static str,
+    /// What is wrong with it.
     detail: String,
 }
 
-#[derive(Serialize)]
+/// Whether the service does its work.
+#[derive(Serialize, JsonSchema)]
 struct Readiness {
+    #[schemars(extend("enum" = ["ready", "unavailable"]))]
     status: &'static str,
+    /// What keeps it from its work.
     failing: Vec<Failing>,
+}
+
+/// What the process answers as long as it can.
+#[derive(Serialize, JsonSchema)]
+struct Alive {
+    #[schemars(extend("const" = "ok"))]
+    status: &'static str,
 }
 
 /// The process answers; nothing more.
 async fn health(_: Open) -> HttpResponse {
-    HttpResponse::Ok().content_type("application/json").body(r#"{"status":"ok"}"#)
+    HttpResponse::Ok().json(Alive { status: "ok" })
 }
 
 /// Work is taken and done.
@@ -113,9 +145,12 @@ async fn ready(_: Open, health: web::Data<Health>) -> HttpResponse {
     HttpResponse::build(code).json(Readiness { status, failing })
 }
 
-#[derive(Serialize)]
+/// What runs here.
+#[derive(Serialize, JsonSchema)]
 struct Version {
+    /// `agentd`.
     name: &'static str,
+    /// Its version.
     version: &'static str,
 }
 

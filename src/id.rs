@@ -54,6 +54,12 @@ pub fn first_row_number(moment: Timestamp) -> i64 {
     (moment.micros() / 1000) << 12
 }
 
+/// The moment of a row number, to the millisecond.
+#[must_use]
+pub fn moment_of(number: i64) -> Timestamp {
+    Timestamp::from_micros((number >> 12).saturating_mul(1000))
+}
+
 fn compose(number: u64, random: u64) -> Uuid {
     let high = (number >> 12 << 16) | 0x7000 | (number & 0xfff);
     let low = (random >> 2) | (1 << 63);

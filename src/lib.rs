@@ -16,6 +16,12 @@ pub mod serve;
 pub mod app;
 // What tells others how the service is.
 pub mod health;
+// The interface as a document and as a page.
+pub mod docs;
+// Certificates: which is shown, where it comes from, when it is renewed.
+pub mod tls;
+// Jobs that choose their tools themselves.
+pub mod agents;
 // The built-in tools.
 pub mod tools;
 // Durable jobs: queue, executor, events.
@@ -24,14 +30,20 @@ pub mod jobs;
 pub mod tenants;
 // Who is calling and what they may do.
 pub mod auth;
+// What each tenant may use and has used.
+pub mod limits;
 // What all routes share.
 pub mod http;
+// The one way out of the service, guarded.
+pub mod outbound;
 // Logs and metrics.
 pub mod telemetry;
 // The database engine.
 pub mod db;
 // Configuration and where each value comes from.
 pub mod config;
+// Addresses of networks and of web pages.
+pub mod net;
 // Identifiers.
 pub mod id;
 // Time.

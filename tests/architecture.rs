@@ -11,13 +11,14 @@ const LEVELS: &[&[&str]] = &[
     &["cli"],
     &["serve"],
     &["app"],
-    &["tools", "health"],
+    &["agents", "tools", "health", "docs", "tls"],
     &["jobs"],
     &["tenants"],
     &["auth"],
-    &["http", "telemetry"],
+    &["limits"],
+    &["http", "outbound", "telemetry"],
     &["db", "config"],
-    &["id"],
+    &["id", "net"],
     &["clock"],
 ];
 

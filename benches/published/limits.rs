@@ -1,5 +1,4 @@
-//! What the machine and the libraries can do at most: an empty handler, and
-//! SQLite alone with the same schema.
+//! What the machine can do at most: an empty handler, and the disk.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,7 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use rusqlite::{Connection, params};
 
 /// The empty handler's process.
 pub struct EmptyHandler {
@@ -52,62 +50,6 @@ pub fn serve_empty() {
     });
 }
 
-/// SQLite's own speed with agentd's schema, indexes and durability.
-pub struct RawSqlite {
-    connection: Connection,
-    next: i64,
-}
-
-impl RawSqlite {
-    pub fn open(folder: &Path) -> Self {
-        let connection = Connection::open(folder.join("raw.db")).expect("opens");
-        connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
-            .expect("settings");
-        connection.execute_batch(include_str!("../../migrations/main/V0001__spine.sql")).expect("the schema");
-        connection
-            .execute_batch(
-                "INSERT INTO tenants (no, id, name, status, cohort, created_at, updated_at)
-                 VALUES (1, 'x', 'x', 'active', 'everyone', 0, 0)",
-            )
-            .expect("a tenant");
-        Self { connection, next: 1 }
-    }
-
-    /// Commits of `rows` job rows each, for so long: their times, sorted.
-    pub fn commits(&mut self, rows: usize, time: Duration) -> (Vec<Duration>, Duration) {
-        let start = Instant::now();
-        let mut times = Vec::new();
-        while start.elapsed() < time {
-            let one = Instant::now();
-            self.commit(rows);
-            times.push(one.elapsed());
-        }
-        let elapsed = start.elapsed();
-        times.sort_unstable();
-        (times, elapsed)
-    }
-
-    fn commit(&mut self, rows: usize) {
-        let transaction = self.connection.transaction().expect("a transaction");
-        {
-            let mut insert = transaction
-                .prepare_cached(
-                    "INSERT INTO jobs (no, id, tenant_no, tool, status, priority, attempt, interruptions, last_event,
-                         due_at, created_at, options, input)
-                     VALUES (?1, ?2, 1, 'echo', 'queued', 0, 0, 0, 1, ?3, ?3, '{}', ?4)",
-                )
-                .expect("a statement");
-            for _ in 0..rows {
-                self.next += 1;
-                let id = u128::try_from(self.next).expect("positive").to_be_bytes();
-                insert.execute(params![self.next, id, self.next, super::INPUT]).expect("a row");
-            }
-        }
-        transaction.commit().expect("a commit");
-    }
-}
-
 /// The disk under everything. Those of rented machines are throttled after a
 /// burst, by twenty times and for tens of seconds, which would measure the
 /// landlord; so each figure starts once a bare `fdatasync` is as fast as it was
@@ -138,6 +80,15 @@ impl Disk {
             now = self.median();
         }
         self.seen.push(now);
+    }
+
+    /// The last line of the output.
+    pub fn print_seen(&self) {
+        let slowest = self.seen.iter().max().copied().unwrap_or_default();
+        println!(
+            "Bare fdatasync of 8 KiB before the figures, median of 60: at most {}.",
+            super::table::micros(slowest)
+        );
     }
 
     fn median(&self) -> Duration {

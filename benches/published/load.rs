@@ -139,9 +139,12 @@ async fn one_connection(
     }
 }
 
-async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) {
+async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) {
     let (mut filled, mut whole) = (0, None);
     loop {
+        if filled == buffer.len() {
+            buffer.resize(filled * 2, 0);
+        }
         let read = stream.read(&mut buffer[filled..]).await.expect("an answer is read");
         assert!(read > 0, "the server hung up");
         filled += read;

@@ -19,15 +19,25 @@ pub struct Service {
 }
 
 const KEY: &str = "bench-key-of-the-default-tenant";
+const ADMIN: &str = "bench-key-of-the-administrator";
 
 impl Service {
     /// Starts it on a data folder, with a key for the default tenant.
     pub fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// The same with more settings, as variables of its environment.
+    pub fn start_with(data: &Path, settings: &[(&str, &str)]) -> Self {
         let start = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_agentd"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
             .env("AGENT_API_KEY", KEY)
+            // Counted, so that its cost is in the figures, and never reached.
+            .env("RATE_LIMIT_PER_MIN", "10000000")
+            .env("AGENT_ADMIN_KEY", ADMIN)
+            .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .expect("agentd starts");
@@ -51,9 +61,44 @@ impl Service {
         Target {
             address: self.address,
             path: format!("/agent/run{query}"),
-            headers: format!("X-API-Key: {}\r\n", self.key),
+            headers: self.headers(),
             body: super::body(options),
         }
+    }
+
+    /// The default tenant's key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The headers of the default tenant's requests.
+    pub fn headers(&self) -> String {
+        headers(&self.key)
+    }
+
+    /// A new tenant's key.
+    pub fn new_tenant(&self, name: &str) -> String {
+        let admin = admin_headers();
+        let (status, tenant) = call(self.address, "POST", "/admin/tenants", &admin, &format!(r#"{{"name":"{name}"}}"#));
+        assert!(status == 201, "a tenant: {tenant}");
+        let path = format!("/admin/tenants/{}/keys", tenant["tenant_id"].as_str().expect("an id"));
+        let (status, key) = call(self.address, "POST", &path, &admin, r#"{"name":"bench"}"#);
+        assert!(status == 201, "a key: {key}");
+        key["api_key"].as_str().expect("a key").to_owned()
+    }
+
+    /// The ids of the newest jobs.
+    pub fn job_ids(&self, count: usize) -> Vec<String> {
+        let (mut ids, mut path) = (Vec::new(), "/v1/jobs?limit=200".to_owned());
+        while ids.len() < count {
+            let (_, page) = call(self.address, "GET", &path, &self.headers(), "");
+            let rows = page["data"].as_array().expect("a list");
+            ids.extend(rows.iter().filter_map(|job| Some(job["job_id"].as_str()?.to_owned())));
+            let Some(cursor) = page["next_cursor"].as_str() else { break };
+            path = format!("/v1/jobs?limit=200&cursor={cursor}");
+        }
+        ids.truncate(count);
+        ids
     }
 
     /// One answer, head and body.
@@ -88,11 +133,29 @@ impl Service {
         start.elapsed()
     }
 
+    /// Until nothing is waiting for a place or running.
+    pub fn wait_idle(&self) {
+        let start = Instant::now();
+        while self.metric("agentd_jobs_ready") + self.metric("agentd_jobs_running") > 0.0 {
+            assert!(start.elapsed() < Duration::from_secs(300), "jobs do not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// A line of `/proc/PID/status` in MiB.
     pub fn memory(&self, name: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with(name)).unwrap_or("0 0");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+    }
+
+    /// Files and connections that it has open.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
+    }
+
+    pub fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.child.id())).map_or(0, Iterator::count)
     }
 
     /// Processor seconds used so far.
@@ -116,6 +179,32 @@ impl Drop for Service {
     }
 }
 
+/// The headers of requests with a key.
+pub fn headers(key: &str) -> String {
+    format!("X-API-Key: {key}\r\n")
+}
+
+/// The headers of the administrator's requests.
+pub fn admin_headers() -> String {
+    format!("X-Admin-Key: {ADMIN}\r\n")
+}
+
+/// One request with such headers; the status and the JSON of its answer.
+pub fn call(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, serde_json::Value) {
+    let mut stream = TcpStream::connect(address).expect("connects");
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: a\r\n{headers}Content-Type: application/json\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).unwrap_or_default())
+}
+
 /// Jobs followed over SSE from before their start to their end, one after the
 /// other on each of `followers` connections: events a second.
 pub fn follow(service: &Service, followers: usize, jobs_each: usize) -> f64 {
@@ -130,7 +219,8 @@ pub fn follow(service: &Service, followers: usize, jobs_each: usize) -> f64 {
     events as f64 / start.elapsed().as_secs_f64()
 }
 
-fn follow_one(address: SocketAddr, key: &str) -> usize {
+/// A job of its own, followed to its end: the events heard.
+pub fn follow_one(address: SocketAddr, key: &str) -> usize {
     let mut stream = BufReader::new(TcpStream::connect(address).expect("connects"));
     stream.get_ref().set_nodelay(true).expect("nodelay");
     let body = super::body("");

@@ -2,15 +2,14 @@
 
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev, web};
 
-use super::{Auth, KeyEntry, Scope, Tenant};
-use crate::http::{Authorise, LogFields, Policy, Problem};
+use super::{Auth, KeyEntry, Scope, Tenant, local};
+use crate::http::{Authorise, KnownCaller, Policy, Problem, client_address, is_forwarded};
 
 /// A tenant's key with scope `S`.
 #[derive(Clone, Debug)]
@@ -36,16 +35,29 @@ impl<S: Scope> FromRequest for Caller<S> {
 }
 
 fn caller(request: &HttpRequest, scope: &str) -> Result<Arc<KeyEntry>, Problem> {
+    let auth = auth(request)?;
+    if let Some(entry) = local::acting_for(request, auth)? {
+        return Ok(entry);
+    }
     let presented = presented_key(request.headers()).ok_or_else(Problem::unauthorized)?;
-    let entry = auth(request)?.authenticate(presented).ok_or_else(Problem::unauthorized)?;
-    request.extensions_mut().insert(LogFields { tenant: entry.tenant.id.to_string(), key: entry.id.clone() });
+    let now = auth.clock.now();
+    let entry = auth.authenticate(presented, client_address(request), now).ok_or_else(Problem::unauthorized)?;
+    let (rate, admitted) = auth.limits.request(&entry.limits, &entry.requests, now);
+    request.extensions_mut().insert(KnownCaller {
+        no: entry.tenant.no,
+        tenant: entry.tenant.id.to_string(),
+        key: entry.id.clone(),
+        rate,
+    });
+    admitted?;
+    auth.cors.check(request, entry.tenant.no)?;
     if entry.is_suspended() || !entry.scopes.allow(scope) {
         return Err(Problem::forbidden("this credential may not do this"));
     }
     Ok(entry)
 }
 
-/// The administrator, by the admin key.
+/// The administrator, by the admin key or over the control socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Admin;
 
@@ -63,12 +75,15 @@ impl FromRequest for Admin {
 }
 
 fn admin(request: &HttpRequest) -> Result<(), Problem> {
+    if local::is_local(request)? {
+        return Ok(());
+    }
     let auth = auth(request)?;
     let presented = text(request.headers(), "x-admin-key").ok_or_else(Problem::unauthorized)?;
     if auth.hasher.same(&auth.hasher.mac(presented), &auth.admin) {
         return Ok(());
     }
-    match auth.throttle.wrong(address(request)) {
+    match auth.throttle.wrong(client_address(request)) {
         None => Err(Problem::unauthorized()),
         Some(seconds) => Err(Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -79,7 +94,7 @@ fn admin(request: &HttpRequest) -> Result<(), Problem> {
     }
 }
 
-/// Whoever may read the metrics: this machine, the metrics token, the admin key.
+/// Whoever may read the metrics: this machine, the control socket, the metrics token, the admin key.
 #[derive(Clone, Copy, Debug)]
 pub struct MetricsReader;
 
@@ -98,9 +113,7 @@ impl FromRequest for MetricsReader {
 
 fn metrics_reader(request: &HttpRequest) -> Result<(), Problem> {
     // What a proxy on this machine passes on comes from somewhere else.
-    let headers = request.headers();
-    let forwarded = headers.contains_key("forwarded") || headers.contains_key("x-forwarded-for");
-    if address(request).is_loopback() && !forwarded {
+    if local::is_local(request)? || (client_address(request).is_loopback() && !is_forwarded(request.headers())) {
         return Ok(());
     }
     let auth = auth(request)?;
@@ -114,11 +127,6 @@ fn metrics_reader(request: &HttpRequest) -> Result<(), Problem> {
 
 fn auth(request: &HttpRequest) -> Result<&web::Data<Auth>, Problem> {
     request.app_data::<web::Data<Auth>>().ok_or_else(|| Problem::internal("no authentication is set up"))
-}
-
-fn address(request: &HttpRequest) -> IpAddr {
-    let address = request.peer_addr().map(|peer| peer.ip().to_canonical());
-    address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
 fn presented_key(headers: &HeaderMap) -> Option<&str> {

@@ -1,13 +1,16 @@
 //! Every usable key, in memory.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use uuid::Uuid;
 
 use super::{ApiKey, Mac, Scopes};
 use crate::clock::Timestamp;
+use crate::limits::{KeyRequests, Limits, TenantLimits};
+use crate::net::Network;
 
 /// The tenant behind a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +19,26 @@ pub struct Tenant {
     pub no: i64,
     /// Public id.
     pub id: Uuid,
+}
+
+/// The end of what has none.
+const NEVER: i64 = i64::MAX;
+
+/// What the keyring is told of a key.
+#[derive(Clone, Debug)]
+pub struct KeyFacts {
+    /// Public id, as in the key's text.
+    pub id: String,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Proves the key.
+    pub mac: Mac,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// When it stops counting.
+    pub expires_at: Option<Timestamp>,
+    /// From where it counts; from everywhere when empty.
+    pub allowed_ips: Vec<Network>,
 }
 
 /// A key that has not been revoked.
@@ -29,8 +52,12 @@ pub struct KeyEntry {
     pub mac: Mac,
     /// What it may do.
     pub scopes: Scopes,
-    /// When it stops counting.
-    pub expires_at: Option<Timestamp>,
+    /// When it stops counting; [`NEVER`] when nothing ends it.
+    ends_at: AtomicI64,
+    allowed_ips: Vec<Network>,
+    /// What its tenant may use.
+    pub(super) limits: Arc<TenantLimits>,
+    pub(super) requests: KeyRequests,
     /// Whether the tenant is suspended.
     suspended: Arc<AtomicBool>,
     /// Set when the key is taken away, for what it has opened and still uses.
@@ -40,6 +67,23 @@ pub struct KeyEntry {
 }
 
 impl KeyEntry {
+    fn local(tenant: Tenant, limits: Arc<TenantLimits>) -> Self {
+        Self {
+            id: "local".into(),
+            tenant,
+            mac: [0; 32],
+            scopes: Scopes::all(),
+            ends_at: AtomicI64::new(NEVER),
+            allowed_ips: Vec::new(),
+            limits,
+            requests: KeyRequests::default(),
+            suspended: Arc::default(),
+            removed: AtomicBool::new(false),
+            last_used: AtomicI64::new(0),
+            written_used: AtomicI64::new(0),
+        }
+    }
+
     pub(super) fn used(&self, now: Timestamp) {
         self.last_used.store(now.micros(), Ordering::Relaxed);
     }
@@ -48,11 +92,19 @@ impl KeyEntry {
         self.suspended.load(Ordering::Relaxed)
     }
 
+    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
+        now.micros() >= self.ends_at.load(Ordering::Relaxed)
+    }
+
+    /// Whether it counts when it is presented from there.
+    pub(super) fn allows(&self, address: IpAddr) -> bool {
+        self.allowed_ips.is_empty() || self.allowed_ips.iter().any(|network| network.contains(address))
+    }
+
     /// Whether it still counts at `now`.
     #[must_use]
     pub fn counts(&self, now: Timestamp) -> bool {
-        let expired = self.expires_at.is_some_and(|end| now >= end);
-        !expired && !self.is_suspended() && !self.removed.load(Ordering::Relaxed)
+        !self.is_expired(now) && !self.is_suspended() && !self.removed.load(Ordering::Relaxed)
     }
 
     /// When it was last used by this process, if it was.
@@ -64,8 +116,10 @@ impl KeyEntry {
 }
 
 /// The keys. Changed only by `tenants`, in step with the database.
-#[derive(Debug, Default)]
-pub struct Keyring(RwLock<Inner>);
+pub struct Keyring {
+    inner: RwLock<Inner>,
+    limits: Arc<Limits>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -73,34 +127,78 @@ struct Inner {
     /// The single key of the configuration, which has no form of its own.
     legacy: Option<Arc<KeyEntry>>,
     suspended: HashMap<i64, Arc<AtomicBool>>,
+    /// Every tenant, with what the local administrator acts for it with, made
+    /// when it is first needed.
+    tenants: HashMap<Uuid, (i64, Option<Arc<KeyEntry>>)>,
 }
 
 impl Keyring {
+    /// A keyring without keys.
+    #[must_use]
+    pub fn new(limits: Arc<Limits>) -> Self {
+        Self { inner: RwLock::default(), limits }
+    }
+
     /// Adds a key.
-    pub fn add(&self, id: &str, tenant: Tenant, mac: Mac, scopes: Scopes, expires_at: Option<Timestamp>) {
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let entry = inner.entry(id, tenant, mac, scopes, expires_at);
-        inner.keys.insert(id.to_owned(), entry);
+    pub fn add(&self, key: KeyFacts) {
+        let limits = self.limits.of(key.tenant.no);
+        let mut inner = self.write();
+        let entry = inner.entry(key, limits);
+        inner.keys.insert(entry.id.clone(), entry);
     }
 
     /// Sets the single key of the configuration.
     pub fn set_legacy(&self, tenant: Tenant, mac: Mac) {
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let entry = inner.entry("legacy", tenant, mac, Scopes::all(), None);
+        let key = KeyFacts {
+            id: "legacy".into(),
+            tenant,
+            mac,
+            scopes: Scopes::all(),
+            expires_at: None,
+            allowed_ips: Vec::new(),
+        };
+        let limits = self.limits.of(tenant.no);
+        let mut inner = self.write();
+        let entry = inner.entry(key, limits);
         inner.legacy = Some(entry);
+    }
+
+    /// Lets a key end at a moment, if nothing ends it before.
+    pub fn end_at(&self, id: &str, end: Timestamp) {
+        if let Some(entry) = self.get(id) {
+            entry.ends_at.fetch_min(end.micros(), Ordering::Relaxed);
+        }
     }
 
     /// Takes a key away.
     pub fn remove(&self, id: &str) {
-        let removed = self.0.write().unwrap_or_else(PoisonError::into_inner).keys.remove(id);
+        let removed = self.write().keys.remove(id);
         if let Some(entry) = removed {
             entry.removed.store(true, Ordering::Relaxed);
         }
     }
 
+    /// Tells of a tenant, which may have no key.
+    pub fn add_tenant(&self, tenant: Tenant) {
+        let mut inner = self.write();
+        inner.tenants.entry(tenant.id).or_insert((tenant.no, None));
+    }
+
+    /// What the local administrator acts for a tenant with; `None` when there
+    /// is no such tenant. No presented key finds it, and it counts while the
+    /// tenant is suspended: work that is held up can still be looked at and
+    /// cancelled.
+    pub(super) fn local(&self, id: Uuid) -> Option<Arc<KeyEntry>> {
+        let mut inner = self.write();
+        let (no, made) = inner.tenants.get_mut(&id)?;
+        let make = || Arc::new(KeyEntry::local(Tenant { no: *no, id }, self.limits.of(*no)));
+        let entry = made.get_or_insert_with(make);
+        Some(entry.clone())
+    }
+
     /// Takes all keys of a tenant away.
     pub fn remove_tenant(&self, no: i64) {
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.write();
         inner.keys.retain(|_, entry| {
             let other = entry.tenant.no != no;
             entry.removed.store(!other, Ordering::Relaxed);
@@ -110,17 +208,31 @@ impl Keyring {
             entry.removed.store(true, Ordering::Relaxed);
         }
         inner.suspended.remove(&no);
+        inner.tenants.retain(|_, (other, made)| {
+            if let Some(entry) = made.as_ref().filter(|_| *other == no) {
+                entry.removed.store(true, Ordering::Relaxed);
+            }
+            *other != no
+        });
     }
 
     /// Suspends a tenant's keys, or lets them count again.
     pub fn set_suspended(&self, no: i64, suspended: bool) {
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.write();
         inner.suspension(no).store(suspended, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The entry for a presented key; it has still to be proven.
     pub(super) fn find(&self, presented: &str) -> Option<Arc<KeyEntry>> {
-        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.read();
         match ApiKey::public_id(presented) {
             Some(id) => inner.keys.get(id).cloned(),
             None => inner.legacy.clone(),
@@ -130,13 +242,13 @@ impl Keyring {
     /// A key by its id.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<Arc<KeyEntry>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).keys.get(id).cloned()
+        self.read().keys.get(id).cloned()
     }
 
     /// Keys used since they were last asked for here, with the moment.
     #[must_use]
     pub fn take_used(&self) -> Vec<(String, Timestamp)> {
-        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.read();
         let used = inner.keys.values().filter_map(|entry| {
             let last = entry.last_used.load(Ordering::Relaxed);
             let written = entry.written_used.swap(last, Ordering::Relaxed);
@@ -147,21 +259,17 @@ impl Keyring {
 }
 
 impl Inner {
-    fn entry(
-        &mut self,
-        id: &str,
-        tenant: Tenant,
-        mac: Mac,
-        scopes: Scopes,
-        expires_at: Option<Timestamp>,
-    ) -> Arc<KeyEntry> {
+    fn entry(&mut self, key: KeyFacts, limits: Arc<TenantLimits>) -> Arc<KeyEntry> {
         Arc::new(KeyEntry {
-            id: id.to_owned(),
-            tenant,
-            mac,
-            scopes,
-            expires_at,
-            suspended: self.suspension(tenant.no),
+            suspended: self.suspension(key.tenant.no),
+            id: key.id,
+            tenant: key.tenant,
+            mac: key.mac,
+            scopes: key.scopes,
+            allowed_ips: key.allowed_ips,
+            ends_at: AtomicI64::new(key.expires_at.map_or(NEVER, Timestamp::micros)),
+            limits,
+            requests: KeyRequests::default(),
             removed: AtomicBool::new(false),
             last_used: AtomicI64::new(0),
             written_used: AtomicI64::new(0),

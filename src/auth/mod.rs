@@ -9,19 +9,23 @@ mod caller;
 mod hasher;
 mod key;
 mod keyring;
+mod local;
 mod scope;
 mod throttle;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use caller::{Admin, Caller, MetricsReader};
 pub use hasher::{KeyHasher, Mac};
 pub use key::ApiKey;
 pub(crate) use key::prefix as key_prefix;
-pub use keyring::{KeyEntry, Keyring, Tenant};
-pub use scope::{JobsRead, JobsWrite, Scope, Scopes};
+pub use keyring::{KeyEntry, KeyFacts, Keyring, Tenant};
+pub use scope::{JobsRead, JobsWrite, Scope, ScopeName, Scopes, UsageRead};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
+use crate::http::cors::Cors;
+use crate::limits::Limits;
 
 /// Everything that the extractors consult. One per process, behind an `Arc`.
 pub struct Auth {
@@ -32,20 +36,43 @@ pub struct Auth {
     admin: Mac,
     metrics_token: Option<Mac>,
     throttle: throttle::Throttle,
+    limits: Arc<Limits>,
+    cors: Arc<Cors>,
 }
 
 impl Auth {
     /// `admin_key` and `metrics_token` are kept as their MACs only.
     #[must_use]
-    pub fn new(hasher: KeyHasher, clock: Clock, admin_key: &str, metrics_token: Option<&str>) -> Self {
+    pub fn new(
+        hasher: KeyHasher,
+        clock: Clock,
+        limits: Arc<Limits>,
+        cors: Arc<Cors>,
+        admin_key: &str,
+        metrics_token: Option<&str>,
+    ) -> Self {
         Self {
-            keyring: Arc::default(),
+            keyring: Arc::new(Keyring::new(limits.clone())),
             admin: hasher.mac(admin_key),
             metrics_token: metrics_token.map(|token| hasher.mac(token)),
             throttle: throttle::Throttle::default(),
             hasher,
             clock,
+            limits,
+            cors,
         }
+    }
+
+    /// What tenants may use.
+    #[must_use]
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    /// Which web pages may call.
+    #[must_use]
+    pub fn cors(&self) -> &Arc<Cors> {
+        &self.cors
     }
 
     /// What hashes keys.
@@ -54,15 +81,15 @@ impl Auth {
         &self.hasher
     }
 
-    /// The entry of a key that counts now: known, proven, not expired.
-    fn authenticate(&self, presented: &str) -> Option<Arc<KeyEntry>> {
+    /// The entry of a key that counts now and there: known, proven, not expired,
+    /// allowed from this address.
+    fn authenticate(&self, presented: &str, from: IpAddr, now: Timestamp) -> Option<Arc<KeyEntry>> {
         // The MAC is computed whether or not the id is known, so that the time
         // taken does not tell.
         let mac = self.hasher.mac(presented);
         let entry = self.keyring.find(presented)?;
         let proven = self.hasher.same(&mac, &entry.mac);
-        let now = self.clock.now();
-        let valid = proven && entry.expires_at.is_none_or(|end| now < end);
+        let valid = proven && !entry.is_expired(now) && entry.allows(from);
         valid.then(|| {
             entry.used(now);
             entry

@@ -23,6 +23,23 @@ scopes! {
     JobsRead = "jobs:read";
     /// Submit, cancel, retry and delete jobs.
     JobsWrite = "jobs:write";
+    /// Look at what the tenant has used.
+    UsageRead = "usage:read";
+}
+
+/// The name of a scope as a client sends it: `*` or a known one.
+#[derive(Clone, Copy, Debug)]
+pub enum ScopeName {}
+
+impl schemars::JsonSchema for ScopeName {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Scope".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let names: Vec<_> = ["*"].iter().chain(KNOWN).collect();
+        schemars::json_schema!({ "type": "string", "enum": names })
+    }
 }
 
 /// The scopes of one key.

@@ -6,6 +6,7 @@ use super::{ConfigFile, exit};
 use crate::config::{self, Fault, Shown, Sources};
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  agentd check --config /etc/agentd/agentd.toml\n  agentd check --show")]
 pub(super) struct Arguments {
     /// Show every key, its value (secrets masked) and where it comes from
     #[arg(long)]

@@ -1,6 +1,9 @@
 //! `agentd demo`: the whole way once, on a fresh folder, with every step shown.
 //!
-//! It talks to the service over HTTP, as anyone would; nothing is staged.
+//! It talks to the service over HTTP, as anyone would; nothing is staged. The
+//! page that the agent reads is served by the demo itself while it runs.
+
+mod page;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -10,10 +13,12 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
+use sse_stream::SseStream;
 
 use super::{exit, fail};
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  agentd demo\n  agentd demo --stop")]
 pub(super) struct Arguments {
     /// Address and port; a free port is taken when another program has it
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
@@ -49,9 +54,10 @@ fn demo(arguments: &Arguments) -> Result<(), Failure> {
     fresh_folder(folder)?;
     let listen = free_address(arguments.listen)?;
     say!("agentd {} · a service on a fresh folder, and real work in it\n", env!("CARGO_PKG_VERSION"));
-    let mut child = start(listen, folder)?;
+    let page = page::serve()?;
+    let mut child = start(listen, folder, page)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let shown = runtime.block_on(show(&mut child, listen, folder));
+    let shown = runtime.block_on(show(&mut child, listen, folder, page));
     if shown.is_err() {
         let _ = child.kill();
         let _ = child.wait();
@@ -107,14 +113,16 @@ fn free_address(wanted: SocketAddr) -> Result<SocketAddr, Failure> {
     Ok(free)
 }
 
-/// The service as a process of its own, which outlives the demo.
-fn start(listen: SocketAddr, folder: &Path) -> Result<Child, Failure> {
+/// The service as a process of its own, which outlives the demo. Of this
+/// machine it may read the demo's page and nothing else.
+fn start(listen: SocketAddr, folder: &Path, page: SocketAddr) -> Result<Child, Failure> {
     use std::os::unix::process::CommandExt as _;
     let log = std::fs::File::create(folder.join("agentd.log"))?;
     let child = Command::new(std::env::current_exe()?)
         .args(["serve", "--listen", &listen.to_string(), "--data-dir"])
         .arg(folder)
         .env_clear()
+        .env("AGENTD_OUTBOUND_ALLOW", page.to_string())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
@@ -124,7 +132,7 @@ fn start(listen: SocketAddr, folder: &Path) -> Result<Child, Failure> {
     Ok(child)
 }
 
-async fn show(child: &mut Child, listen: SocketAddr, folder: &Path) -> Result<(), Failure> {
+async fn show(child: &mut Child, listen: SocketAddr, folder: &Path, page: SocketAddr) -> Result<(), Failure> {
     let api = Api { client: Client::builder().no_proxy().build()?, base: format!("http://{listen}") };
     let took = api.until_ready(child, folder).await?;
     step("start", &format!("ready on {} after {} ms, pid {}", api.base, took.as_millis(), child.id()));
@@ -149,6 +157,11 @@ async fn show(child: &mut Child, listen: SocketAddr, folder: &Path) -> Result<()
     let wrong = json!({ "tool": "math.eval", "input": { "expression": "1 / 0" } });
     api.follow(&key, "math.eval, which cannot succeed", &wrong).await?;
 
+    let goal = format!("Summarise http://{page}/page");
+    let agent = api.follow(&key, &goal, &json!({ "mode": "agent", "goal": goal })).await?;
+    let agent = json(api.get(&format!("/agent/status/{agent}")).header("X-API-Key", &key)).await?;
+    print_answer(&agent["result"])?;
+
     let status = json(api.get(&format!("/agent/status/{first}")).header("X-API-Key", &key)).await?;
     say!("The record of the first job:\n{}\n", serde_json::to_string_pretty(&status)?);
     say!("The service goes on running. Try:\n");
@@ -156,9 +169,13 @@ async fn show(child: &mut Child, listen: SocketAddr, folder: &Path) -> Result<()
     say!("  curl '{}/agent/run?wait=5' -H \"X-API-Key: $KEY\" -d '{echo}'", api.base);
     say!("  curl -N {}/v1/jobs/{first}/events -H \"X-API-Key: $KEY\" -H 'Accept: text/event-stream'", api.base);
     say!("  curl {}/v1/jobs -H \"X-API-Key: $KEY\"        # every job; /v1/tools for the tools", api.base);
+    let agent = json!({ "mode": "agent", "goal": "what time is it in Europe/Oslo?" });
+    say!("  curl '{}/agent/run?wait=30' -H \"X-API-Key: $KEY\" -d '{agent}'", api.base);
     say!("  curl {}/metrics                            # for Prometheus", api.base);
-    say!("\nOr end it the hard way and start it again: every job is still there.\n");
     let program = std::env::current_exe()?;
+    say!("  {} job list --data-dir {}   # on this machine, without a key", program.display(), folder.display());
+    say!("\nIn a browser {}/docs shows every route.", api.base);
+    say!("\nOr end it the hard way and start it again: every job is still there.\n");
     say!("  kill -9 {}; {} serve --listen {listen} --data-dir {}", child.id(), program.display(), folder.display());
     say!("\nIts log is {}; agentd demo --stop ends it.", folder.join("agentd.log").display());
     Ok(())
@@ -203,14 +220,11 @@ impl Api {
         let id = text(&job, "job_id")?;
         let events = self.client.get(format!("{}/v1/jobs/{id}/events", self.base));
         let answer = events.header("X-API-Key", key).header("Accept", "text/event-stream").send().await?;
-        let (mut stream, mut rest, mut first) = (answer.error_for_status()?.bytes_stream(), String::new(), None);
-        while let Some(chunk) = stream.next().await {
-            rest.push_str(&String::from_utf8_lossy(&chunk?));
-            while let Some((frame, behind)) = rest.split_once("\n\n") {
-                if let Some(event) = frame.lines().find_map(|line| line.strip_prefix("data: ")) {
-                    print_event(&serde_json::from_str(event)?, &mut first)?;
-                }
-                rest = behind.to_owned();
+        let mut frames = SseStream::from_bytes_stream(answer.error_for_status()?.bytes_stream());
+        let mut first = None;
+        while let Some(frame) = frames.next().await {
+            if let Some(event) = frame?.data {
+                print_event(&serde_json::from_str(&event)?, &mut first)?;
             }
         }
         say!("");
@@ -218,12 +232,37 @@ impl Api {
     }
 }
 
+/// An agent's answer with what it cites.
+fn print_answer(result: &Value) -> Result<(), Failure> {
+    say!("The answer, quoted from the page:\n");
+    for line in text(result, "answer")?.split_inclusive("] ") {
+        say!("  {}", line.trim_end());
+    }
+    say!("");
+    for citation in result["citations"].as_array().into_iter().flatten() {
+        say!(
+            "  [{}] {}, characters {} to {}",
+            citation["n"],
+            text(citation, "url")?,
+            citation["start"],
+            citation["end"]
+        );
+    }
+    say!("");
+    Ok(())
+}
+
+/// Characters of an event's data that are shown.
+const SHOWN: usize = 160;
+
 fn print_event(event: &Value, first: &mut Option<crate::clock::Timestamp>) -> Result<(), Failure> {
     let at = crate::clock::Timestamp::parse(&text(event, "at")?).ok_or("an event without a time")?;
     let since = at.since(*first.get_or_insert(at));
     let data = &event["data"];
     let data = if data.as_object().is_some_and(serde_json::Map::is_empty) { String::new() } else { data.to_string() };
-    say!("  {:>9.3} ms  {:<14} {data}", since.as_secs_f64() * 1e3, text(event, "type")?);
+    let more = if data.chars().count() > SHOWN { "…" } else { "" };
+    let data: String = data.chars().take(SHOWN).collect();
+    say!("  {:>9.3} ms  {:<14} {data}{more}", since.as_secs_f64() * 1e3, text(event, "type")?);
     Ok(())
 }
 

@@ -7,33 +7,53 @@ macro_rules! say {
 }
 
 mod check;
+mod completions;
+mod control;
 mod demo;
+mod failure;
+mod job;
+mod key;
+mod migrate;
+mod openapi;
+mod output;
 mod serve;
+mod tenant;
+mod version;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::app::Extras;
+use crate::config::parse_span;
+use failure::Failure;
 
 /// Exit codes, those of sysexits.h where it has one.
 pub mod exit {
     /// The service or the verb failed.
     pub const FAILED: u8 = 1;
-    /// Something that it needs is not there, such as the port.
+    /// The command line makes no sense.
+    pub const USAGE: u8 = 2;
+    /// Something that it needs is not there, such as the port, or the service.
     pub const UNAVAILABLE: u8 = 69;
     /// The same may work later.
     pub const TRY_AGAIN: u8 = 75;
     /// The configuration must be changed first.
     pub const CONFIGURATION: u8 = 78;
+    /// Ctrl-C, as shells count it.
+    pub const INTERRUPTED: u8 = 130;
 }
 
 /// A self-hosted agent service: durable jobs over HTTP.
 #[derive(Parser)]
 #[command(name = "agentd", version, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 ok, 1 failed, 2 wrong usage, 69 something is not available, \
-                        75 try again later, 78 the configuration is wrong.")]
+#[command(after_help = "Most verbs work on the running service, over its control socket, and need no key.\n\n\
+                        Examples:\n  agentd serve --data-dir /var/lib/agentd\n  agentd tenant create Acme\n  \
+                        agentd job submit --tenant Acme --tool echo --input '{\"hello\": \"world\"}' --wait\n\n\
+                        Exit codes: 0 ok, 1 failed, 2 wrong usage, 69 something is not available (the service, \
+                        the port), 75 try again later, 78 the configuration is wrong.")]
 struct Line {
     #[command(subcommand)]
     verb: Verb,
@@ -47,8 +67,20 @@ enum Verb {
     Demo(demo::Arguments),
     /// Check the configuration, as starting does
     Check(check::Arguments),
+    /// Make, list, suspend, delete tenants
+    Tenant(tenant::Arguments),
+    /// Make, list, rotate, revoke API keys
+    Key(key::Arguments),
+    /// Submit, list, follow, cancel jobs
+    Job(job::Arguments),
+    /// The schema of the database
+    Migrate(migrate::Arguments),
+    /// Print the interface's description for programs (OpenAPI 3.1)
+    Openapi(openapi::Arguments),
+    /// Print what a shell needs to complete these verbs
+    Completions(completions::Arguments),
     /// Print the version
-    Version,
+    Version(version::Arguments),
 }
 
 /// Which configuration file a verb reads.
@@ -70,11 +102,34 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments, extras),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
-        Verb::Version => {
-            say!("agentd {}", env!("CARGO_PKG_VERSION"));
+        Verb::Tenant(arguments) => finish(tenant::run(&arguments)),
+        Verb::Key(arguments) => finish(key::run(&arguments)),
+        Verb::Job(arguments) => finish(job::run(&arguments)),
+        Verb::Migrate(arguments) => finish(migrate::run(&arguments)),
+        Verb::Openapi(arguments) => finish(openapi::run(&arguments)),
+        Verb::Completions(arguments) => {
+            completions::run(&arguments);
+            ExitCode::SUCCESS
+        }
+        Verb::Version(arguments) => {
+            version::run(&arguments);
             ExitCode::SUCCESS
         }
     }
+}
+
+fn finish(outcome: Result<(), Failure>) -> ExitCode {
+    outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
+}
+
+/// A number of rows.
+fn rows(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|rows| *rows > 0).ok_or_else(|| "must be a number of rows, 1 or more".into())
+}
+
+/// A span, written as in the configuration.
+fn span(text: &str) -> Result<Duration, String> {
+    parse_span(text).ok_or_else(|| "must be a span such as 500ms, 30s, 5m, 2h or 7d".into())
 }
 
 /// Says on standard error what went wrong.
@@ -85,7 +140,13 @@ fn fail(code: u8, what: impl std::fmt::Display) -> ExitCode {
 
 fn print_line(line: std::fmt::Arguments<'_>) {
     use std::io::Write as _;
-    if writeln!(std::io::stdout(), "{line}").is_err() {
-        std::process::exit(0);
+    match writeln!(std::io::stdout(), "{line}") {
+        Ok(()) => {}
+        // Whoever reads has had enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            eprintln!("agentd: standard output cannot be written: {error}");
+            std::process::exit(1);
+        }
     }
 }

@@ -7,10 +7,13 @@ use super::{ConfigFile, exit, fail};
 use crate::app::{BuildError, Extras};
 use crate::config::{self, Sources};
 use crate::db::OpenError;
-use crate::serve::{self, ServeError};
+use crate::serve::{self, ControlError, ServeError};
 use crate::telemetry::log;
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  agentd serve\n  agentd serve --listen 127.0.0.1:8000 --data-dir /var/lib/agentd\n  agentd serve --config /etc/agentd/agentd.toml"
+)]
 pub(super) struct Arguments {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
@@ -54,15 +57,20 @@ pub(super) fn run(arguments: &Arguments, extras: Extras) -> ExitCode {
 fn code(error: &ServeError) -> u8 {
     match error {
         ServeError::Listen { .. } => exit::UNAVAILABLE,
-        ServeError::Build(BuildError::Open(OpenError::Locked { .. })) => exit::TRY_AGAIN,
+        ServeError::Build(BuildError::Open(OpenError::Locked { .. })) | ServeError::Control(ControlError::Taken(_)) => {
+            exit::TRY_AGAIN
+        }
         ServeError::Build(BuildError::Open(OpenError::Folder { source, .. }))
+        | ServeError::Control(ControlError::Io { source, .. })
             if source.kind() == std::io::ErrorKind::StorageFull =>
         {
             exit::TRY_AGAIN
         }
         // Starting again would meet the same; somebody has to change something.
-        ServeError::Build(
+        ServeError::Control(_)
+        | ServeError::Build(
             BuildError::Secret(_)
+            | BuildError::Outbound(_)
             | BuildError::Open(
                 OpenError::Folder { .. }
                 | OpenError::Foreign

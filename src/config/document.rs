@@ -1,4 +1,4 @@
-//! The TOML file as scalars with their places.
+//! The TOML file as scalars and lists with their places.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,6 +12,8 @@ use super::fault::Fault;
 pub(super) struct Item {
     /// As text, whatever its TOML type; `None` for what is no scalar.
     pub text: Option<String>,
+    /// The scalars of an array, parted by commas.
+    pub list: Option<String>,
     /// `file:line:column`.
     pub place: String,
 }
@@ -41,14 +43,22 @@ fn collect(prefix: &str, table: &DeTable<'_>, place: &dyn Fn(usize) -> String, i
             collect(&path, inner, place, items);
             continue;
         }
-        let text = match value.get_ref() {
-            DeValue::String(text) => Some(text.to_string()),
-            DeValue::Integer(number) => Some(number.to_string()),
-            DeValue::Float(number) => Some(number.to_string()),
-            DeValue::Boolean(value) => Some(value.to_string()),
-            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+        let list = match value.get_ref() {
+            DeValue::Array(array) => array.iter().map(|value| scalar(value.get_ref())).collect::<Option<Vec<_>>>(),
+            _ => None,
         };
-        items.insert(path, Item { text, place: place(key.span().start) });
+        let list = list.map(|list| list.join(","));
+        items.insert(path, Item { text: scalar(value.get_ref()), list, place: place(key.span().start) });
+    }
+}
+
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Float(number) => Some(number.to_string()),
+        DeValue::Boolean(value) => Some(value.to_string()),
+        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
     }
 }
 

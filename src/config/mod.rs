@@ -4,22 +4,36 @@
 //! Each key is declared once, where its section reads it; from that come the
 //! file's key, the environment's name, the check and what `check --show` shows.
 
+mod acme;
+mod agent;
+mod callers;
 mod document;
 mod fault;
 mod legacy;
+mod places;
 mod reader;
 mod sections;
 mod setting;
+mod target;
+mod tls;
+mod web;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use acme::{AcmeSection, CertName, ChallengeKind};
+pub use agent::{AgentSection, Planner};
+pub use callers::{CorsSection, LimitsSection, Origins};
 pub use fault::Fault;
+pub use places::Places;
 pub use reader::{Origin, Shown};
 pub use sections::{AuthSection, DataSection, JobsSection, LogSection, Secret, ServerSection};
-pub use setting::{LogFormat, parse_bytes, parse_span};
+pub use setting::{ControlSocket, LogFormat, parse_bytes, parse_span};
+pub use target::{NoTarget, Target, TargetHost};
+pub use tls::{TlsMode, TlsSection};
+pub use web::{OutboundSection, SearchProvider, WebSection};
 
 use reader::Reader;
 
@@ -39,12 +53,26 @@ pub struct Sources {
 pub struct Config {
     /// Listening and HTTP.
     pub server: ServerSection,
+    /// Certificates and connections.
+    pub tls: TlsSection,
+    /// Ordering certificates.
+    pub acme: AcmeSection,
     /// Files.
     pub data: DataSection,
     /// Credentials.
     pub auth: AuthSection,
     /// Running jobs.
     pub jobs: JobsSection,
+    /// Going out.
+    pub outbound: OutboundSection,
+    /// The tools that read the web.
+    pub web: WebSection,
+    /// Agents.
+    pub agent: AgentSection,
+    /// How much callers may use.
+    pub limits: LimitsSection,
+    /// Web pages that may call.
+    pub cors: CorsSection,
     /// Logging.
     pub log: LogSection,
 }
@@ -81,13 +109,24 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
     let mode = legacy::Mode::read(&mut reader);
     let config = Config {
         server: ServerSection::read(&mut reader),
+        tls: TlsSection::read(&mut reader),
+        acme: AcmeSection::read(&mut reader),
         data: DataSection::read(&mut reader),
         auth: AuthSection::read(&mut reader),
         jobs: JobsSection::read(&mut reader),
+        outbound: OutboundSection::read(&mut reader),
+        web: WebSection::read(&mut reader),
+        agent: AgentSection::read(&mut reader),
+        limits: LimitsSection::read(&mut reader),
+        cors: CorsSection::read(&mut reader),
         log: LogSection::read(&mut reader),
     };
-    config.server.check(&mut reader);
+    config.server.check(&mut reader, &config.tls);
+    config.tls.check(&mut reader);
+    config.acme.check(&mut reader, &config.tls);
     config.auth.check(&mut reader, mode);
+    config.web.check(&mut reader);
+    config.cors.check(&mut reader);
     legacy::warn(&mut reader);
     let (shown, warnings) = reader.finish()?;
     Ok(Loaded { config, shown, warnings })

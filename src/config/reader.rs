@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
     /// The strongest source that has the key.
     fn find<T: Setting>(&mut self, key: Key) -> Option<(T, Origin)> {
         self.known.insert(key.path);
-        let (text, origin) = self.text(key)?;
+        let (text, origin) = self.text(key, T::LIST)?;
         match T::parse(&text) {
             Some(value) => Some((value, origin)),
             None => {
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn text(&mut self, key: Key) -> Option<(String, Origin)> {
+    fn text(&mut self, key: Key, list: bool) -> Option<(String, Origin)> {
         if let Some((_, flag, value)) = self.sources.flags.iter().find(|(path, _, _)| *path == key.path) {
             return Some((value.clone(), Origin::Flag(flag)));
         }
@@ -143,10 +143,11 @@ impl<'a> Reader<'a> {
         }
         let item = self.file.get(key.path)?.clone();
         let origin = Origin::File(item.place);
-        if item.text.is_none() {
+        let text = item.text.or(item.list.filter(|_| list));
+        if text.is_none() {
             self.fault(&origin, format!("{} must be one value, not a list or a date", key.path));
         }
-        item.text.map(|text| (text, origin))
+        text.map(|text| (text, origin))
     }
 
     /// A variable; an empty one counts as not set, as container files write it.
@@ -171,6 +172,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
+    }
+
+    /// The faults of what was read so far; keys that nobody asked for are none.
+    pub(super) fn faults(self) -> Result<(), Vec<Fault>> {
+        if self.faults.is_empty() { Ok(()) } else { Err(self.faults) }
     }
 
     /// What was read, or every fault; keys that nobody asked for are faults.

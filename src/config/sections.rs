@@ -1,18 +1,20 @@
 //! The sections of the file, each with its keys.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::legacy::Mode;
 use super::reader::{Key, Origin, Reader};
-use super::setting::{Bytes, LogFormat, Setting};
+use super::setting::{Bytes, ControlSocket, List, LogFormat, OrOff, Setting};
+use super::tls::{TlsMode, TlsSection};
+use crate::net::Network;
 
-const fn key(path: &'static str, doc: &'static str) -> Key {
+pub(super) const fn key(path: &'static str, doc: &'static str) -> Key {
     Key { path, alias: None, doc }
 }
 
-const fn aliased(path: &'static str, alias: &'static str, doc: &'static str) -> Key {
+pub(super) const fn aliased(path: &'static str, alias: &'static str, doc: &'static str) -> Key {
     Key { path, alias: Some(alias), doc }
 }
 
@@ -21,6 +23,9 @@ const fn aliased(path: &'static str, alias: &'static str, doc: &'static str) -> 
 pub struct ServerSection {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where plain HTTP is answered with a redirect, and with what ACME's
+    /// `http-01` asks for; `None`: nowhere.
+    pub http_listen: Option<SocketAddr>,
     /// Whether plain HTTP may leave this machine.
     pub expose_unencrypted: bool,
     /// Bytes of a request's body.
@@ -31,7 +36,15 @@ pub struct ServerSection {
     pub head_time: Duration,
     /// Time for running jobs to end when the service stops.
     pub drain_time: Duration,
+    /// Where the command line reaches the service; in the data folder when not
+    /// set.
+    pub control_socket: Option<ControlSocket>,
+    /// Proxies whose word on a client's address counts.
+    pub trusted_proxies: Vec<Network>,
 }
+
+pub(super) const CONTROL_SOCKET: Key =
+    key("server.control_socket", "Socket that the command line uses, or off; control.sock in data.dir when not set.");
 
 impl ServerSection {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
@@ -44,6 +57,10 @@ impl ServerSection {
                 key("server.listen", "Address and port to listen on."),
                 SocketAddr::from(([127, 0, 0, 1], 8000)),
             ),
+            http_listen: reader.optional(key(
+                "server.http_listen",
+                "With TLS: address and port, such as 0.0.0.0:80, where plain HTTP is sent on to HTTPS.",
+            )),
             expose_unencrypted: reader.value(
                 key(
                     "server.expose_keys_and_jobs_unencrypted",
@@ -62,11 +79,23 @@ impl ServerSection {
                 key("server.drain_time", "Time that running jobs have to end when the service stops."),
                 Duration::from_secs(20),
             ),
+            control_socket: reader.optional(CONTROL_SOCKET),
+            trusted_proxies: reader
+                .value(
+                    key("server.trusted_proxies", "Addresses or networks of proxies that tell where a client is."),
+                    List(Vec::new()),
+                )
+                .0,
         }
     }
 
-    pub(super) fn check(&self, reader: &mut Reader<'_>) {
-        if !self.listen.ip().to_canonical().is_loopback() && !self.expose_unencrypted {
+    pub(super) fn check(&self, reader: &mut Reader<'_>, tls: &TlsSection) {
+        let plain = tls.mode == TlsMode::Off;
+        if self.http_listen.is_some() && plain {
+            let what = "server.http_listen sends on to HTTPS, which tls.mode = \"off\" does not have";
+            reader.fault_at_key("server.http_listen", what.into());
+        }
+        if plain && !self.listen.ip().to_canonical().is_loopback() && !self.expose_unencrypted {
             let what = format!(
                 "{} is not a loopback address and this is plain HTTP: everyone on the way could read keys and jobs; \
                  listen on 127.0.0.1 behind something that encrypts, or set \
@@ -96,7 +125,7 @@ pub struct DataSection {
 
 impl DataSection {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let dir = reader.value(key("data.dir", "Folder of everything that is kept."), PathBuf::from("data"));
+        let dir = Self::read_dir(reader);
         let wal_bound = reader.value(
             key("data.wal_bound", "Size of the database's log above which writes wait while it starts over."),
             Bytes(64 << 20),
@@ -104,16 +133,24 @@ impl DataSection {
         if wal_bound.0 < 1 << 20 {
             reader.fault_at_key("data.wal_bound", "data.wal_bound must be at least 1MiB".into());
         }
-        let database =
-            aliased("data.database", "AGENT_DB_PATH", "The database file; agentd.db in data.dir when not set.");
         Self {
-            database: reader.optional(database).unwrap_or_else(|| dir.join("agentd.db")),
+            database: Self::read_database(reader, &dir),
             dir,
             min_free: reader
                 .value(key("data.min_free", "Free disk space below which new work is refused."), Bytes(64 << 20))
                 .0,
             wal_bound: wal_bound.0,
         }
+    }
+
+    pub(super) fn read_dir(reader: &mut Reader<'_>) -> PathBuf {
+        reader.value(key("data.dir", "Folder of everything that is kept."), PathBuf::from("data"))
+    }
+
+    pub(super) fn read_database(reader: &mut Reader<'_>, dir: &Path) -> PathBuf {
+        let database =
+            aliased("data.database", "AGENT_DB_PATH", "The database file; agentd.db in data.dir when not set.");
+        reader.optional(database).unwrap_or_else(|| dir.join("agentd.db"))
     }
 }
 
@@ -139,7 +176,7 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Secret {
-    fn read(reader: &mut Reader<'_>, text: Key, file: Key) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>, text: Key, file: Key) -> Self {
         let text = reader.secret(text).map(|(text, origin)| Self::Text(text, origin));
         let path = reader.optional::<PathBuf>(file);
         match (text, path) {
@@ -266,6 +303,8 @@ pub struct JobsSection {
     pub result_bytes: usize,
     /// The longest `?wait=`.
     pub wait: Duration,
+    /// How long finished jobs are kept; none: for ever.
+    pub retention: Option<Duration>,
 }
 
 impl JobsSection {
@@ -277,6 +316,12 @@ impl JobsSection {
             result_bytes: usize::try_from(result.0).unwrap_or(usize::MAX),
             wait: reader
                 .value(key("jobs.wait", "The longest time that ?wait= holds an answer back."), Duration::from_secs(60)),
+            retention: reader
+                .value(
+                    key("jobs.retention", "How long finished jobs are kept: a span such as 30d, or off for ever."),
+                    OrOff::On(Duration::from_secs(30 * 86_400)),
+                )
+                .into(),
         }
     }
 }

@@ -4,10 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::callers::Origins;
+use crate::net::{Network, WebOrigin};
+
 /// A value that can be read from text.
 pub(super) trait Setting: Sized {
     /// What to say when it cannot.
     const EXPECTED: &'static str;
+    /// Whether the file may have an array for it.
+    const LIST: bool = false;
 
     fn parse(text: &str) -> Option<Self>;
 
@@ -18,6 +23,46 @@ pub(super) trait Setting: Sized {
 /// Bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes(pub u64);
+
+/// A value, or nothing where somebody has written `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OrOff<T> {
+    On(T),
+    Off,
+}
+
+impl<T> From<OrOff<T>> for Option<T> {
+    fn from(value: OrOff<T>) -> Self {
+        match value {
+            OrOff::On(value) => Some(value),
+            OrOff::Off => None,
+        }
+    }
+}
+
+impl Setting for OrOff<Duration> {
+    const EXPECTED: &'static str = "a span such as 12h or 30d, or off";
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == "off" { Some(Self::Off) } else { parse_span(text).map(Self::On) }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::On(value) => value.show(),
+            Self::Off => "off".into(),
+        }
+    }
+}
+
+/// Where the control socket is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// There is none.
+    Off,
+    /// At this path.
+    At(PathBuf),
+}
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +94,24 @@ impl Setting for PathBuf {
 
     fn show(&self) -> String {
         self.display().to_string()
+    }
+}
+
+impl Setting for ControlSocket {
+    const EXPECTED: &'static str = "a path, or off";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" | "off" => Some(Self::Off),
+            path => PathBuf::parse(path).map(Self::At),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Off => "off".into(),
+            Self::At(path) => path.show(),
+        }
     }
 }
 
@@ -139,6 +202,85 @@ impl Setting for LogFormat {
             Self::Text => "text",
         }
         .into()
+    }
+}
+
+/// Several values; in the file an array, elsewhere parted by commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct List<T>(pub Vec<T>);
+
+impl<T: Setting> Setting for List<T> {
+    const EXPECTED: &'static str = T::EXPECTED;
+    const LIST: bool = true;
+
+    fn parse(text: &str) -> Option<Self> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(T::parse).collect::<Option<_>>().map(Self)
+    }
+
+    fn show(&self) -> String {
+        if self.0.is_empty() {
+            return "(none)".into();
+        }
+        self.0.iter().map(Setting::show).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Setting for Network {
+    const EXPECTED: &'static str = "addresses or networks such as 192.0.2.7, 10.0.0.0/8";
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for WebOrigin {
+    const EXPECTED: &'static str = "origins such as https://app.example.com";
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for Origins {
+    const EXPECTED: &'static str =
+        "* or origins such as https://app.example.com: scheme, host and port, http for localhost only";
+    const LIST: bool = true;
+
+    fn parse(text: &str) -> Option<Self> {
+        if text.trim() == "*" { Some(Self::Any) } else { List::parse(text).map(|List(origins)| Self::Listed(origins)) }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Any => "*".into(),
+            Self::Listed(origins) => List(origins.clone()).show(),
+        }
+    }
+}
+
+/// A span; a number without a unit means seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seconds(pub Duration);
+
+impl Setting for Seconds {
+    const EXPECTED: &'static str = "a number of seconds, or a span such as 30s, 5m or 2h";
+
+    fn parse(text: &str) -> Option<Self> {
+        let seconds = text.parse().ok().map(Duration::from_secs);
+        seconds.or_else(|| parse_span(text)).map(Self)
+    }
+
+    fn show(&self) -> String {
+        self.0.show()
     }
 }
 

@@ -121,3 +121,39 @@ mod values {
         }
     }
 }
+
+#[test]
+fn the_control_socket_is_in_the_data_folder_unless_it_is_said_where() {
+    let data = "[data]\ndir = \"/d\"\n";
+    let places = |file: &str, environment: &[(&str, &str)]| {
+        let (sources, _toml) = sources(file, environment);
+        let places = Places::find(&sources).expect("valid");
+        let config = load(&sources).expect("valid").config;
+        assert_eq!((&places.database, &places.control_socket), (&config.data.database, &config.control_socket()));
+        places.control_socket
+    };
+    assert_eq!(places("", &[]), Some("data/control.sock".into()));
+    assert_eq!(places(data, &[]), Some("/d/control.sock".into()));
+    assert_eq!(places(data, &[("AGENTD_SERVER_CONTROL_SOCKET", "/r/c")]), Some("/r/c".into()));
+    for off in ["off", ""] {
+        assert_eq!(places(&format!("{data}[server]\ncontrol_socket = \"{off}\"\n"), &[]), None);
+    }
+}
+
+#[test]
+fn where_things_are_is_told_whatever_else_is_wrong() {
+    let wrong = "[server]\nlisten = 5\nnonsense = 1\n[auth]\nadmin_key_file = \"/nowhere\"\n";
+    let (wrong, _toml) = sources(wrong, &[]);
+    assert!(load(&wrong).is_err() && Places::find(&wrong).is_ok());
+    let (wrong, _toml) = sources("[server]\ncontrol_socket = [1]\n", &[]);
+    assert!(Places::find(&wrong).is_err());
+}
+
+#[test]
+fn a_planner_that_is_not_there_is_refused_by_name() {
+    assert_eq!(shown(&loaded("", &[("AGENT_PLANNER_MODE", "rules")]), "agent.planner").value, "rules");
+    assert_eq!(
+        faults("", &[("AGENT_PLANNER_MODE", "llm")]),
+        "environment AGENT_PLANNER_MODE: agent.planner must be rules; the planner llm is not available in this version\n"
+    );
+}

@@ -1,7 +1,7 @@
 //! Brings a database to the schema of this binary, and refuses what it cannot.
 //!
 //! Rules for migrations: never edit one that has been released (a test freezes
-//! their checksums), name them `V0002__what.sql` with an upper-case V, and let
+//! their checksums), name them `V0000__what.sql` with the next number and an upper-case V, and let
 //! the binary before it still work on the schema after it.
 
 use std::path::{Path, PathBuf};
@@ -185,7 +185,11 @@ mod tests {
         let files = std::fs::read_dir("migrations/main").expect("the folder").count();
         let embedded = embedded();
         assert_eq!(embedded.len(), files, "a file is not named V0000__what.sql");
-        let frozen = [(1, "spine", 12_855_228_017_383_073_484_u64)];
+        let frozen = [
+            (1, "spine", 12_855_228_017_383_073_484_u64),
+            (2, "limits", 8_560_705_090_479_645_430),
+            (3, "queue", 2_700_125_687_165_265_234),
+        ];
         for (version, name, checksum) in frozen {
             let found = embedded.iter().find(|found| found.version() == version);
             let found = found.expect("a released migration is gone");

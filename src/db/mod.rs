@@ -7,6 +7,7 @@
 
 mod connect;
 mod error;
+pub mod history;
 mod lock;
 mod maintenance;
 mod metrics;

@@ -52,7 +52,9 @@ impl IdempotencyKey {
     /// When the header is not 1 to 255 printable ASCII characters.
     pub fn of(request: &HttpRequest, scope: i64, body: &Bytes) -> Result<Option<Self>, Problem> {
         let Some(value) = request.headers().get("idempotency-key") else { return Ok(None) };
-        let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+        // to_str lets tabs through.
+        let printable = |key: &&str| (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte != b'\t');
+        let key = value.to_str().ok().filter(printable);
         let key = key.ok_or_else(|| {
             Problem::bad_request(
                 "invalid_idempotency_key",

@@ -9,7 +9,8 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::{FieldError, Problem};
 
@@ -26,21 +27,33 @@ pub struct BodyLimits {
 /// be read by every recursive reader behind it.
 const MAX_DEPTH: usize = 64;
 
-/// A body of type `T`; unknown fields are refused by `T` itself.
+/// The limit of a body that is held to the service's setting.
+const AS_CONFIGURED: usize = 0;
+/// Bytes that the administrator's bodies may have; they are small.
+const ADMIN_BODY: usize = 64 << 10;
+/// Bytes that a body with many jobs may have.
+pub const BATCH_BODY: usize = 16 << 20;
+
+/// A body of type `T`; unknown fields are refused by `T` itself. Its size is
+/// bounded by the service's setting, or by `MAX` where a route says so:
+/// `Json<Batch, BATCH_BODY>`.
 #[derive(Debug)]
-pub struct Json<T> {
+pub struct Json<T, const MAX: usize = AS_CONFIGURED> {
     /// What was sent.
     pub value: T,
     /// The bytes as they came, for fingerprints.
     pub bytes: Bytes,
 }
 
-impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
+/// A body on a route of the administrator.
+pub type AdminJson<T> = Json<T, ADMIN_BODY>;
+
+impl<T: DeserializeOwned + 'static, const MAX: usize> FromRequest for Json<T, MAX> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let admitted = admit(request);
+        let admitted = admit(request, MAX);
         let payload = payload.take();
         async move {
             let limits = admitted?;
@@ -54,9 +67,12 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
 }
 
 /// What can be told from the head alone.
-fn admit(request: &HttpRequest) -> Result<BodyLimits, Problem> {
+fn admit(request: &HttpRequest, own: usize) -> Result<BodyLimits, Problem> {
     let limits = request.app_data::<web::Data<BodyLimits>>().map(|limits| ***limits);
-    let limits = limits.ok_or_else(|| Problem::internal("no body limits are configured"))?;
+    let mut limits = limits.ok_or_else(|| Problem::internal("no body limits are configured"))?;
+    if own != AS_CONFIGURED {
+        limits.bytes = own;
+    }
     if let Ok(Some(kind)) = request.mime_type() {
         let json = kind.subtype() == "json" || kind.suffix().is_some_and(|suffix| suffix == "json");
         // curl -d says "form" when nobody tells it otherwise, so only what is
@@ -186,8 +202,59 @@ fn check_escapes(bytes: &[u8]) -> Result<(), Problem> {
     if !bytes.windows(2).any(|window| window == b"\\u") {
         return Ok(());
     }
-    let whole = serde_json::from_slice::<serde_json::Value>(bytes);
+    let whole = serde_json::from_slice::<Decoded>(bytes);
     whole.map(drop).map_err(|error| Problem::bad_request("malformed_json", format!("the body is not JSON: {error}")))
+}
+
+/// Any JSON: every text in it is decoded, and nothing is kept.
+struct Decoded;
+
+impl<'de> Deserialize<'de> for Decoded {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Decoded {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self, A::Error> {
+        while all.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Self, A::Error> {
+        while all.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
 }
 
 fn too_large(limit: usize) -> Problem {

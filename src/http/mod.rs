@@ -1,16 +1,25 @@
 //! What all routes share and that knows no feature: problems, request context
-//! and access log, JSON bodies, the route table, pages, idempotency, SSE frames.
+//! and access log, clients' addresses, JSON bodies, the route table and its
+//! OpenAPI document, pages from elsewhere (CORS), lists, idempotency, SSE frames.
 
+mod address;
+pub mod cors;
 pub mod idempotency;
 mod json;
+pub mod openapi;
+mod local;
 pub mod page;
 mod problem;
 pub mod query;
+mod rate;
 mod request;
 mod route;
 pub mod sse;
 
-pub use json::{BodyLimits, Json};
+pub use address::{TrustedProxies, client_address, is_forwarded};
+pub use json::{AdminJson, BATCH_BODY, BodyLimits, Json};
+pub use local::LocalPeer;
 pub use problem::{FieldError, Problem};
-pub use request::{HttpMetrics, LogFields, observe};
+pub use rate::Rate;
+pub use request::{HttpMetrics, KnownCaller, observe};
 pub use route::{Authorise, Guarded, Open, Policy, RouteInfo, Routes};

@@ -1,14 +1,15 @@
 //! Lists: `?limit=&cursor=` → `{data, next_cursor}`.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Problem;
 use super::query::Query;
 
 /// Rows on a page when nobody says how many.
-const DEFAULT_LIMIT: usize = 50;
+pub(super) const DEFAULT_LIMIT: usize = 50;
 /// Rows on a page at most.
-const MAX_LIMIT: usize = 200;
+pub(super) const MAX_LIMIT: usize = 200;
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +37,8 @@ impl PageRequest {
 }
 
 /// A page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "{T}List")]
 pub struct Page<T> {
     /// The rows.
     pub data: Vec<T>,

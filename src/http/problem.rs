@@ -6,6 +6,7 @@ use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::db;
@@ -27,7 +28,7 @@ struct Parts {
 }
 
 /// One fault in a request's body or parameters.
-#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, JsonSchema, PartialEq, Eq)]
 pub struct FieldError {
     /// Where: a JSON pointer into the body, or a parameter's name.
     pub pointer: String,
@@ -35,16 +36,27 @@ pub struct FieldError {
     pub detail: String,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// The body of every error (RFC 9457).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct ProblemBody<'a> {
+    /// `urn:agentd:problem:` and the code.
     r#type: String,
+    /// The status in words.
     title: &'a str,
+    /// The HTTP status again.
+    #[schemars(range(min = 400, max = 599))]
     status: u16,
+    /// What it is, for programs; stays the same from version to version.
     code: &'a str,
+    /// What is wrong, for people.
     detail: &'a str,
+    /// What to do about it, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
+    /// Names the request in the service's log.
     request_id: &'a str,
+    /// The faults one by one, with their places.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
 }
@@ -104,6 +116,21 @@ impl Problem {
     /// 409: the thing is in a state that does not allow this.
     pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// The same, its places below `pointer`: for one of many in a body.
+    #[must_use]
+    pub fn within(mut self, pointer: &str) -> Self {
+        let names_place = self.0.errors.first().is_some_and(|first| self.0.detail.starts_with(&first.pointer));
+        self.0.detail = format!("{pointer}{}{}", if names_place { "" } else { ": " }, self.0.detail);
+        if self.0.errors.is_empty() {
+            self.0.errors.push(FieldError { pointer: pointer.to_owned(), detail: self.0.detail.clone() });
+        } else {
+            for error in &mut self.0.errors {
+                error.pointer.insert_str(0, pointer);
+            }
+        }
+        self
     }
 
     /// 503 with when to try again.
@@ -168,7 +195,7 @@ impl Problem {
     #[must_use]
     pub fn response(&self, request_id: &str) -> HttpResponse {
         let parts = &self.0;
-        let body = Body {
+        let body = ProblemBody {
             r#type: format!("urn:agentd:problem:{}", parts.code),
             title: parts.status.canonical_reason().unwrap_or("Error"),
             status: parts.status.as_u16(),

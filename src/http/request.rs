@@ -11,18 +11,24 @@ use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpResponse, web};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 
-use super::Problem;
+use super::cors::Cors;
 use super::route::WrongMethod;
+use super::{LocalPeer, Problem, Rate, client_address};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What a handler or extractor adds to the request's line in the log.
+/// Among a request's extensions: what is known of its caller, for its line in
+/// the log and the headers of its answer.
 #[derive(Clone, Debug)]
-pub struct LogFields {
+pub struct KnownCaller {
+    /// The tenant's row number.
+    pub no: i64,
     /// The tenant's id.
     pub tenant: String,
     /// The public id of the key.
     pub key: String,
+    /// How it stands with its rate limit, where there is one.
+    pub rate: Option<Rate>,
 }
 
 /// Counters of the HTTP side.
@@ -68,6 +74,7 @@ pub async fn observe<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let start = Instant::now();
     let id = request_id(&request);
+    let cors = request.app_data::<web::Data<Cors>>().cloned();
     let in_flight = InFlight::new(&metrics.in_flight);
     let outcome = next.call(request).await;
     drop(in_flight);
@@ -78,6 +85,13 @@ pub async fn observe<B: MessageBody + 'static>(
     let cause = finish_error(&mut response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let rate = response.request().extensions().get::<KnownCaller>().and_then(|caller| caller.rate);
+    if let Some(rate) = rate {
+        rate.write(response.headers_mut());
+    }
+    if let Some(cors) = cors {
+        cors.finish(&mut response);
     }
     let seconds = start.elapsed().as_secs_f64();
     count(&metrics, &response, seconds);
@@ -163,11 +177,15 @@ fn bounded_method(method: &str) -> &str {
 
 fn log(response: &ServiceResponse, id: &str, seconds: f64, cause: Option<&str>) {
     let request = response.request();
-    let fields = request.extensions().get::<LogFields>().cloned();
+    let fields = request.extensions().get::<KnownCaller>().cloned();
     let (tenant, key) = fields.map(|fields| (fields.tenant, fields.key)).unzip();
+    let peer = request.conn_data::<LocalPeer>();
+    let key = key.or_else(|| peer.map(|_| "local".to_owned()));
+    let (peer_uid, peer_pid) = (peer.map(|peer| peer.uid), peer.and_then(|peer| peer.pid));
     let status = response.status().as_u16();
     let duration_ms = (seconds * 1e6).round() / 1e3;
     let trace_id = trace_id(request);
+    let address = client_address(request);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -176,8 +194,11 @@ fn log(response: &ServiceResponse, id: &str, seconds: f64, cause: Option<&str>) 
                 path = request.path(),
                 status,
                 duration_ms,
+                address = %address,
                 tenant,
                 key,
+                peer_uid,
+                peer_pid,
                 request_id = id,
                 trace_id,
                 cause,

@@ -7,20 +7,21 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use actix_web::http::{Method, StatusCode, header};
-use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Responder, dev, web};
+use actix_web::{Error, FromRequest, Handler, HttpRequest, HttpResponse, Responder, dev, web};
 
-use super::Problem;
+use super::openapi::{self, Describe, Operation};
+use super::{Problem, cors};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// Everyone.
     Open,
-    /// The holder of the admin key.
+    /// The administrator, by the admin key or over the control socket.
     Admin,
     /// A tenant's key with this scope.
     Tenant(&'static str),
-    /// Loopback, the admin key, or the metrics token.
+    /// Loopback, the control socket, the admin key, or the metrics token.
     Metrics,
 }
 
@@ -53,10 +54,24 @@ pub trait Guarded: FromRequest {
     const POLICY: Policy;
 }
 
+/// Arguments that can tell a client what they mean.
+pub trait Described: Guarded {
+    /// What follows from the policy and the arguments.
+    fn operation() -> Operation;
+}
+
 macro_rules! guarded {
     ($($rest:ident),*) => {
         impl<First: Authorise + 'static, $($rest: FromRequest + 'static),*> Guarded for (First, $($rest,)*) {
             const POLICY: Policy = First::POLICY;
+        }
+
+        impl<First: Authorise + 'static, $($rest: FromRequest + Describe + 'static),*> Described for (First, $($rest,)*) {
+            fn operation() -> Operation {
+                let operation = Operation::new(First::POLICY);
+                $(let operation = $rest::describe(operation);)*
+                operation
+            }
         }
     };
 }
@@ -69,11 +84,15 @@ guarded!(B, C, D, E, F);
 
 type MakeRoute = Arc<dyn Fn(Method) -> actix_web::Route + Send + Sync>;
 
-struct Entry {
-    method: Method,
-    path: &'static str,
+pub(super) struct Entry {
+    pub(super) method: Method,
+    pub(super) path: &'static str,
     policy: Policy,
     make: MakeRoute,
+    /// The heading that it is described under.
+    pub(super) tag: &'static str,
+    /// None for HEAD, and where nobody described it.
+    pub(super) operation: Option<Operation>,
 }
 
 /// A line of the table.
@@ -89,10 +108,42 @@ pub struct RouteInfo {
 
 /// All routes of the service, collected from the features.
 #[derive(Default)]
-pub struct Routes(Vec<Entry>);
+pub struct Routes {
+    entries: Vec<Entry>,
+    tags: Vec<(&'static str, &'static str)>,
+}
 
 impl Routes {
-    /// Adds a route; GET answers HEAD too.
+    /// No routes yet, and the heading that they will be described under. Of
+    /// several with one heading the first one's description counts.
+    #[must_use]
+    pub fn of(tag: &'static str, description: &'static str) -> Self {
+        Self { entries: Vec::new(), tags: vec![(tag, description)] }
+    }
+
+    /// Adds a route with what its policy and arguments do not tell a client;
+    /// GET answers HEAD too.
+    #[must_use]
+    pub fn with<F, Args>(
+        self,
+        method: Method,
+        path: &'static str,
+        handler: F,
+        describe: impl FnOnce(Operation) -> Operation,
+    ) -> Self
+    where
+        F: Handler<Args> + Send + Sync,
+        Args: Described + 'static,
+        F::Output: Responder + 'static,
+    {
+        let mut routes = self.add(method, path, handler);
+        if let Some(entry) = routes.entries.last_mut() {
+            entry.operation = Some(describe(Args::operation()));
+        }
+        routes
+    }
+
+    /// Adds a route that nothing is said of; a test does not accept that.
     #[must_use]
     pub fn add<F, Args>(mut self, method: Method, path: &'static str, handler: F) -> Self
     where
@@ -101,19 +152,36 @@ impl Routes {
         F::Output: Responder + 'static,
     {
         let make: MakeRoute = Arc::new(move |method| web::route().method(method).to(handler.clone()));
+        let tag = self.tags.first().map_or("", |(tag, _)| tag);
+        let entry = |method, make| Entry { method, path, policy: Args::POLICY, make, tag, operation: None };
         if method == Method::GET {
-            let (policy, make) = (Args::POLICY, make.clone());
-            self.0.push(Entry { method: Method::HEAD, path, policy, make });
+            self.entries.push(entry(Method::HEAD, make.clone()));
         }
-        self.0.push(Entry { method, path, policy: Args::POLICY, make });
+        self.entries.push(entry(method, make));
         self
     }
 
     /// Joins another feature's routes to these.
     #[must_use]
     pub fn and(mut self, mut other: Self) -> Self {
-        self.0.append(&mut other.0);
+        self.entries.append(&mut other.entries);
+        other.tags.retain(|(tag, _)| !self.tags.iter().any(|(known, _)| known == tag));
+        self.tags.append(&mut other.tags);
         self
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    pub(super) fn tags(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.tags.iter().copied()
+    }
+
+    /// All described routes as an OpenAPI 3.1 document.
+    #[must_use]
+    pub fn document(&self) -> serde_json::Value {
+        openapi::document(self)
     }
 
     /// Every route with its policy.
@@ -121,13 +189,13 @@ impl Routes {
     pub fn list(&self) -> Vec<RouteInfo> {
         let info =
             |entry: &Entry| RouteInfo { method: entry.method.to_string(), path: entry.path, policy: entry.policy };
-        self.0.iter().map(info).collect()
+        self.entries.iter().map(info).collect()
     }
 
     /// Registers everything, with problems for unknown paths and methods.
     pub fn configure(&self, config: &mut web::ServiceConfig) {
         let mut by_path: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
-        for entry in &self.0 {
+        for entry in &self.entries {
             by_path.entry(entry.path).or_default().push(entry);
         }
         // The router tries paths one after the other: those without parameters
@@ -135,14 +203,18 @@ impl Routes {
         let (fixed, varying): (Vec<_>, Vec<_>) = by_path.into_iter().partition(|(path, _)| !path.contains('{'));
         for (path, entries) in fixed.into_iter().chain(varying) {
             let allowed: Vec<_> = entries.iter().map(|entry| entry.method.as_str()).collect();
+            let methods: Arc<[Method]> = entries.iter().map(|entry| entry.method.clone()).collect();
             let allowed = allowed.join(", ");
             let mut resource = web::resource(path);
+            // The administrator and the metrics are not for web pages.
+            if entries.iter().all(|entry| matches!(entry.policy, Policy::Open | Policy::Tenant(_))) {
+                resource = resource.app_data(cors::ForPages);
+            }
             for entry in entries {
                 resource = resource.route((entry.make)(entry.method.clone()));
             }
-            config.service(
-                resource.default_service(web::to(move |request: HttpRequest| ready(wrong_method(&request, &allowed)))),
-            );
+            let other = move |request: HttpRequest| ready(other_method(&request, &methods, &allowed));
+            config.service(resource.default_service(web::to(other)));
         }
         config.default_service(web::to(|| ready(no_route())));
     }
@@ -150,6 +222,13 @@ impl Routes {
 
 fn no_route() -> Result<HttpResponse, Problem> {
     Err(Problem::new(StatusCode::NOT_FOUND, "no_route", "there is nothing at this path"))
+}
+
+fn other_method(request: &HttpRequest, methods: &[Method], allowed: &str) -> Result<HttpResponse, Error> {
+    match cors::preflight(request, methods) {
+        Some(answer) => Ok(answer?),
+        None => Ok(wrong_method(request, allowed)?),
+    }
 }
 
 fn wrong_method(request: &HttpRequest, allowed: &str) -> Result<HttpResponse, WrongMethod> {

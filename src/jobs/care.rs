@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::sql::care::{self, OpenCursor, Recovered};
-use super::{Inner, Jobs};
+use super::{Inner, Jobs, Share};
 use crate::clock::Timestamp;
 use crate::db;
 use crate::http::idempotency;
@@ -59,6 +59,8 @@ impl Jobs {
         inner.pump();
         let timer = inner.clone();
         inner.runtime.spawn(stop.clone().run_until_cancelled_owned(async move { timer.keep_time().await }));
+        let expire = inner.clone();
+        inner.runtime.spawn(stop.clone().run_until_cancelled_owned(async move { expire.expire().await }));
         let forget = inner.clone();
         inner.runtime.spawn(stop.clone().run_until_cancelled_owned(async move { forget.forget().await }));
         Ok(())
@@ -72,11 +74,10 @@ impl Jobs {
             queue.hold(tenant, true);
             queue.remove_tenant(tenant);
         }
-        let inner = self.0.clone();
-        let runtime = inner.runtime.clone();
-        runtime.spawn(async move {
+        let jobs = self.clone();
+        self.0.runtime.clone().spawn(async move {
             loop {
-                match inner.clear_some(tenant).await {
+                match jobs.0.clear_some(tenant).await {
                     Ok(true) => break,
                     Ok(false) => {}
                     Err(db::Error::Closed) => return,
@@ -86,8 +87,18 @@ impl Jobs {
                     }
                 }
             }
+            jobs.forget_tenant(tenant);
             done(tenant);
         });
+    }
+
+    /// A tenant that has nothing left needs no room in the queue either.
+    fn forget_tenant(&self, tenant: i64) {
+        self.set_retention(tenant, None);
+        let mut queue = self.0.queue();
+        queue.remove_tenant(tenant);
+        queue.set_share(tenant, Share::default());
+        queue.hold(tenant, false);
     }
 }
 

@@ -1,8 +1,10 @@
 //! Events: what happened to a job, in order, without a gap.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -72,13 +74,18 @@ pub struct Event {
     row: OnceLock<JobRow>,
 }
 
-/// As a client sees it.
-#[derive(Serialize)]
+/// What happened to a job, as a client sees it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Event")]
 pub struct EventView<'a> {
+    /// Its place among the job's events, from 1 without a gap.
     id: i64,
+    /// What happened, such as `job.started`.
     r#type: &'static str,
     job_id: JobId,
     at: Timestamp,
+    /// What there is to say of it, by its type.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     data: &'a RawValue,
 }
 

@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::event::Event;
 use super::handler::{Call, Handler, Outcome, Run, shorten};
 use super::json::one_line;
+use super::queue::Taken;
+use super::steps::Steps;
 use super::types::{Claim, Ending, Failure, QueueEntry, Status};
 use super::{Inner, Jobs, retry, sql};
 use crate::clock::Timestamp;
@@ -35,13 +37,13 @@ pub(super) struct Running {
 /// A place among those that may run; given back when dropped.
 pub(super) struct Slot {
     inner: Weak<Inner>,
-    tool: usize,
+    taken: Taken,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.upgrade() {
-            inner.queue().release(self.tool);
+            inner.queue().release(self.taken);
             inner.released.notify_waiters();
             inner.pump();
         }
@@ -50,9 +52,9 @@ impl Drop for Slot {
 
 impl Inner {
     /// A place for a job that may start at once.
-    pub(super) fn reserve(&self, tenant: i64, tool: usize) -> Option<Slot> {
+    pub(super) fn reserve(&self, taken: Taken) -> Option<Slot> {
         let may = self.started.load(Ordering::Acquire) && !self.draining.load(Ordering::Acquire);
-        (may && self.queue().reserve(tenant, tool)).then(|| Slot { inner: self.me.clone(), tool })
+        (may && self.queue().reserve(taken)).then(|| Slot { inner: self.me.clone(), taken })
     }
 
     /// Starts whatever has a place now. Called wherever one may have become
@@ -74,7 +76,7 @@ impl Inner {
     fn claim(&self, picked: Vec<QueueEntry>) {
         let Some(inner) = self.me.upgrade() else { return };
         let place = |entry: QueueEntry| {
-            let slot = Slot { inner: self.me.clone(), tool: entry.tool };
+            let slot = Slot { inner: self.me.clone(), taken: (&entry).into() };
             (entry, self.lease(), slot)
         };
         let picked: Vec<_> = picked.into_iter().map(place).collect();
@@ -120,6 +122,7 @@ impl Inner {
     pub(super) fn start(self: &Arc<Self>, claim: Claim, slot: Slot) {
         let inner = self.clone();
         let handler = self.registry.get(claim.tool);
+        let claim = Arc::new(claim);
         let stop = CancellationToken::new();
         if !matches!(handler.run, Run::Inline(_)) {
             let running = Running { stop: stop.clone(), cancelled: false };
@@ -129,11 +132,12 @@ impl Inner {
             let began = Instant::now();
             let ending = inner.attempt(&handler, &claim, stop).await;
             inner.metrics.attempt(handler.name, began.elapsed());
-            inner.end(Arc::new(claim), handler, ending, slot);
+            inner.quotas.of(claim.tenant).job_ran(began.elapsed(), inner.clock.now());
+            inner.end(claim, handler, ending, slot);
         });
     }
 
-    async fn attempt(&self, handler: &Arc<Handler>, claim: &Claim, stop: CancellationToken) -> Ending {
+    async fn attempt(&self, handler: &Arc<Handler>, claim: &Arc<Claim>, stop: CancellationToken) -> Ending {
         let now = claim.started_at;
         let deadline = retry::deadline(&claim.options, claim.created_at);
         if deadline.is_some_and(|deadline| now >= deadline) {
@@ -147,6 +151,7 @@ impl Inner {
             input: claim.input.clone(),
             stop: stop.clone(),
             clock: self.clock.clone(),
+            steps: Steps::of(self.me.clone(), claim.clone()),
         };
         let task = match &handler.run {
             Run::Inline(run) => {
@@ -266,20 +271,17 @@ impl Inner {
             tracing::warn!(job = %claim.id, "a job ended under a lease that is no longer valid");
             return;
         };
+        match ending {
+            Ending::Succeeded(_) => self.quotas.of(claim.tenant).job_ended(true, now),
+            Ending::Failed(_) | Ending::Dead(_) => self.quotas.of(claim.tenant).job_ended(false, now),
+            Ending::Retry(..) | Ending::Cancelled | Ending::PutBack => {}
+        }
         if self.hub.has(claim.id.no()) {
             if let (Some(last), Some(row)) = (events.last(), claim.ended(handler.name, ending, now, cancelled)) {
                 last.set_job_row(row);
             }
             self.hub.publish(claim.id.no(), &events);
         }
-        let mut entry = QueueEntry {
-            no: claim.id.no(),
-            tenant: claim.tenant,
-            tool: claim.tool,
-            priority: claim.priority,
-            due_at: Timestamp::from_micros(0),
-            relative: true,
-        };
         let finished = |status| self.metrics.finished(handler.name, status);
         match ending {
             Ending::Succeeded(_) => finished(Status::Succeeded),
@@ -288,13 +290,24 @@ impl Inner {
             Ending::Cancelled => finished(Status::Cancelled),
             Ending::Retry(_, due) => {
                 self.metrics.retries.inc();
-                entry.due_at = *due;
-                self.enqueue(entry);
+                self.enqueue(claim.entry(*due));
             }
             Ending::PutBack => {
                 self.metrics.put_back.inc();
-                self.enqueue(entry);
+                self.enqueue(claim.entry(claim.due_at));
             }
+        }
+        // The wish to end it came too late for this attempt and holds for the next.
+        if cancelled
+            && matches!(ending, Ending::Retry(..) | Ending::PutBack)
+            && let Some(inner) = self.me.upgrade()
+        {
+            let (jobs, tenant, id) = (Jobs(inner), claim.tenant, claim.id);
+            self.runtime.spawn(async move {
+                if let Err(error) = jobs.cancel(tenant, id).await {
+                    tracing::warn!(%error, job = %id, "a job could not be cancelled");
+                }
+            });
         }
         drop(slot);
     }
@@ -339,7 +352,7 @@ impl Inner {
     }
 }
 
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
+pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     // The message can hold anything, so only the log gets it.
@@ -347,7 +360,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
     Failure::permanent("panicked", "the tool met an error of its own; the log has it")
 }
 
-fn lost(error: tokio::task::JoinError) -> Failure {
+pub(super) fn lost(error: tokio::task::JoinError) -> Failure {
     match error.try_into_panic() {
         Ok(panic) => panicked(&*panic),
         Err(_) => Failure::retryable("stopped", "the attempt was stopped"),

@@ -1,5 +1,5 @@
 //! What runs jobs: handlers in a registry that `app` fills. This room knows
-//! none of them.
+//! none of them, and of agents only the handler's name.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -10,9 +10,13 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::steps::Steps;
 use super::types::{Failure, JobId};
 use crate::clock::Clock;
 use crate::http::FieldError;
+
+/// The handler of submissions with `mode: "agent"`; it is no tool.
+pub const AGENT: &str = "agent";
 
 /// What a handler gives back: JSON, or how it failed.
 pub type Outcome = Result<String, Failure>;
@@ -33,11 +37,14 @@ pub struct Call {
     pub stop: CancellationToken,
     /// The time.
     pub clock: Clock,
+    /// Records the steps that the handler takes itself.
+    pub steps: Steps,
 }
 
 /// Whether a handler changes anything outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum Class {
     /// It only reads or computes: doing it twice does no harm.
     Read,
@@ -122,6 +129,11 @@ impl Registry {
         self.handlers[place].handler.clone()
     }
 
+    /// Those that a client can name.
+    pub fn tools(&self) -> impl Iterator<Item = &Handler> {
+        self.all().filter(|handler| handler.name != AGENT)
+    }
+
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &Handler> {
         self.handlers.iter().map(|registered| &*registered.handler)
@@ -147,7 +159,7 @@ impl Registry {
     #[must_use]
     pub fn nearest(&self, name: &str) -> Option<&'static str> {
         let near = |known: &&str| strsim::jaro_winkler(known, name);
-        self.by_name.keys().copied().max_by(|a, b| near(a).total_cmp(&near(b)))
+        self.tools().map(|handler| handler.name).max_by(|a, b| near(a).total_cmp(&near(b)))
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) struct Metrics {
     pub put_back: IntCounter,
     pub interrupted: IntCounter,
     pub abandoned: IntCounter,
+    pub expired: IntCounter,
     run_seconds: HistogramVec,
     ready: IntGauge,
     delayed: IntGauge,
@@ -52,6 +53,7 @@ impl Metrics {
                 "agentd_jobs_interrupted_total",
                 "Jobs found running by a process that is gone."
             )),
+            expired: register!(counter("agentd_jobs_expired_total", "Jobs deleted because they ended long ago.")),
             abandoned: register!(counter(
                 "agentd_job_handlers_abandoned_total",
                 "Handlers that did not stop when told to and were left behind."

@@ -1,13 +1,16 @@
 //! Jobs: on disk before they are acknowledged, done once their turn comes,
 //! followed live, and never lost.
 //!
-//! This room knows no tool and no agent: it runs handlers from a registry that
-//! `app` fills. A job's way: `submit` inserts it in a group commit and, when a
+//! This room knows no tool, and of agents only the name of their handler and how
+//! one is asked for: it runs handlers from a registry that `app` fills. A job's way: `submit` inserts it in a group commit and, when a
 //! place is free, starts it in the same transaction; otherwise the `queue`
 //! holds it. The `executor` runs it, and its end frees the place, which starts
 //! the next: nothing polls. `care` puts things right at start and over time.
 
+mod admin;
+mod bulk;
 mod care;
+mod describe;
 mod event;
 mod executor;
 pub mod handler;
@@ -15,9 +18,12 @@ mod hub;
 mod json;
 mod metrics;
 mod queue;
+mod request;
+mod retention;
 mod retry;
 mod routes;
 mod sql;
+mod steps;
 mod stream;
 mod submit;
 #[cfg(test)]
@@ -32,8 +38,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-pub use handler::{Call, Class, Handler, Outcome, Registry, Run};
+pub use handler::{AGENT, Call, Class, Handler, Outcome, Registry, Run};
 pub use routes::routes;
+pub use steps::Steps;
 pub use types::{ErrorClass, Failure, JobId, Status};
 
 use crate::clock::{Clock, Timestamp};
@@ -43,6 +50,8 @@ use executor::Running;
 use hub::Hub;
 use metrics::Metrics;
 use queue::Queue;
+pub use queue::Share;
+use retention::Retention;
 use types::{JobRow, QueueEntry};
 
 /// What bounds the work.
@@ -56,6 +65,8 @@ pub struct Limits {
     pub result_bytes: usize,
     /// The longest `?wait=`.
     pub wait: Duration,
+    /// How long finished jobs are kept; none: for ever.
+    pub retention: Option<Duration>,
 }
 
 /// What the service is built from.
@@ -70,6 +81,8 @@ pub struct Parts {
     pub registry: Registry,
     /// What bounds the work.
     pub limits: Limits,
+    /// What bounds the work of each tenant.
+    pub quotas: Arc<crate::limits::Limits>,
     /// Where jobs run, apart from the HTTP workers.
     pub runtime: Handle,
 }
@@ -84,6 +97,7 @@ struct Inner {
     ids: IdSource,
     registry: Registry,
     limits: Limits,
+    quotas: Arc<crate::limits::Limits>,
     runtime: Handle,
     metrics: Metrics,
     queue: Mutex<Queue>,
@@ -99,6 +113,7 @@ struct Inner {
     clock_seen: Mutex<(Instant, Timestamp)>,
     /// A place was given back.
     released: Notify,
+    retention: Retention,
     me: Weak<Inner>,
 }
 
@@ -108,7 +123,7 @@ impl Jobs {
     /// # Errors
     /// When a metric's name is taken.
     pub fn new(parts: Parts, registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        let Parts { db, clock, ids, registry: handlers, limits, runtime } = parts;
+        let Parts { db, clock, ids, registry: handlers, limits, quotas, runtime } = parts;
         let tool_limits = handlers.all().map(|handler| handler.concurrency).collect();
         let metrics = Metrics::new(registry)?;
         let clock_seen = Mutex::new((Instant::now(), clock.now()));
@@ -119,6 +134,7 @@ impl Jobs {
             clock,
             ids,
             limits,
+            quotas,
             runtime,
             metrics,
             running: Mutex::default(),
@@ -129,6 +145,7 @@ impl Jobs {
             timer: Notify::new(),
             clock_seen,
             released: Notify::new(),
+            retention: Retention::new(limits.retention),
             me: me.clone(),
         })))
     }
@@ -167,25 +184,27 @@ impl Jobs {
 
     /// Ends a waiting job at once, asks a running one to end.
     async fn cancel(&self, tenant: i64, id: JobId) -> Result<sql::write::Cancel, db::Error> {
-        use sql::write::Cancel;
         let now = self.0.clock.now();
         let (inner, after) = (self.0.clone(), self.0.clone());
         let work = move |tx: &db::Tx<'_>| sql::write::cancel(tx, &inner.registry, tenant, id, now);
-        let after = move |found: &Cancel| match found {
-            Cancel::Ended(entry, events) => {
-                after.queue().remove(entry);
-                after.metrics.finished(after.registry.get(entry.tool).name, Status::Cancelled);
-                after.hub.publish(id.no(), events);
-            }
-            Cancel::Running => after.stop_running(id.no()),
-            Cancel::Missing | Cancel::Finished(_) => {}
-        };
-        self.0.db.write_then(work, after).await
+        self.0.db.write_then(work, move |found| after.cancelled(id, found)).await
     }
 
     /// Deletes a finished job; its status, `None` when there is no such job.
     async fn delete(&self, tenant: i64, id: JobId) -> Result<Option<Status>, db::Error> {
         self.0.db.write(move |tx| sql::write::delete(tx, tenant, id)).await
+    }
+
+    /// Sets a tenant's share of the places.
+    pub fn set_share(&self, tenant: i64, share: Share) {
+        self.0.queue().set_share(tenant, share);
+        self.0.pump();
+    }
+
+    /// Jobs of a tenant that wait, for a place or their time.
+    #[must_use]
+    pub fn waiting_of(&self, tenant: i64) -> usize {
+        self.0.queue().waiting_of(tenant)
     }
 
     /// Holds a tenant's jobs, or lets them start again.
@@ -210,20 +229,37 @@ impl Inner {
         self.next_lease.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Puts a job that is on disk into the queue.
+    /// Right after the commit of a cancellation: what waited leaves the queue,
+    /// what runs is told to stop.
+    fn cancelled(&self, id: JobId, found: &sql::write::Cancel) {
+        use sql::write::Cancel;
+        match found {
+            Cancel::Ended(entry, events) => {
+                self.queue().remove(entry);
+                self.metrics.finished(self.registry.get(entry.tool).name, Status::Cancelled);
+                self.hub.publish(id.no(), events);
+            }
+            Cancel::Running => self.stop_running(id.no()),
+            Cancel::Missing | Cancel::Finished(_) => {}
+        }
+    }
+
+    /// Puts a job that is on disk into the queue and starts what may start.
     fn enqueue(&self, entry: QueueEntry) {
+        self.put_in_queue(entry);
+        self.pump();
+    }
+
+    fn put_in_queue(&self, entry: QueueEntry) {
         let now = self.notice_clock();
-        let (timer, delayed) = {
+        let timer = {
             let mut queue = self.queue();
             let before = queue.next_due();
             queue.push(entry, now);
-            (queue.next_due() != before, entry.due_at > now)
+            queue.next_due() != before
         };
         if timer {
             self.timer.notify_one();
-        }
-        if !delayed {
-            self.pump();
         }
     }
 }

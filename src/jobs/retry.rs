@@ -106,7 +106,7 @@ mod tests {
     fn a_class_decides() {
         let now = Timestamp::from_micros(0);
         let go_on = |class| {
-            let failure = Failure { class, code: "x", message: String::new() };
+            let failure = Failure { class, code: "x".into(), message: String::new() };
             after_failure(failure, 1, &Options::default(), now, now, 0.0)
         };
         assert!(matches!(go_on(ErrorClass::Permanent), Ending::Failed(_)));

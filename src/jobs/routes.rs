@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::request::SubmitBody;
 use super::sql::read::{Filter, StepRow};
 use super::sql::write::Cancel;
 use super::stream::follow;
-use super::submit::{SubmitBody, Submitted};
+use super::submit::Submitted;
 use super::types::{JobId, JobRow, NewJob, Status};
-use super::{Jobs, handler, sql};
+use super::{Jobs, describe, handler, sql};
 use crate::auth::{Caller, JobsRead, JobsWrite, KeyEntry, Tenant};
 use crate::clock::Timestamp;
 use crate::http::idempotency::IdempotencyKey;
@@ -25,46 +27,83 @@ use crate::http::{Json, Problem, Routes};
 /// The routes of this room.
 #[must_use]
 pub fn routes() -> Routes {
-    Routes::default()
-        .add(Method::POST, "/agent/run", submit)
-        .add(Method::GET, "/agent/status/{id}", get)
-        .add(Method::POST, "/agent/cancel/{id}", cancel)
-        .add(Method::POST, "/v1/jobs", submit)
-        .add(Method::GET, "/v1/jobs", list)
-        .add(Method::GET, "/v1/jobs/{id}", get)
-        .add(Method::DELETE, "/v1/jobs/{id}", delete)
-        .add(Method::POST, "/v1/jobs/{id}/cancel", cancel)
-        .add(Method::POST, "/v1/jobs/{id}/retry", retry)
-        .add(Method::GET, "/v1/jobs/{id}/steps", steps)
-        .add(Method::GET, "/v1/jobs/{id}/events", events)
-        .add(Method::GET, "/v1/tools", tools)
+    Routes::of("Jobs", "Durable jobs: submitted, followed, cancelled, done again.")
+        .with(Method::POST, "/v1/jobs", submit, describe::submit)
+        .with(Method::GET, "/v1/jobs", list, describe::list)
+        .with(Method::GET, "/v1/jobs/{id}", get, describe::get)
+        .with(Method::DELETE, "/v1/jobs/{id}", delete, describe::delete)
+        .with(Method::POST, "/v1/jobs/{id}/cancel", cancel, describe::cancel)
+        .with(Method::POST, "/v1/jobs/{id}/retry", retry, describe::retry)
+        .with(Method::GET, "/v1/jobs/{id}/steps", steps, describe::steps)
+        .with(Method::GET, "/v1/jobs/{id}/events", events, describe::events)
+        .with(Method::GET, "/v1/tools", tools, describe::tools)
+        .and(super::bulk::routes())
+        .and(super::admin::routes())
+        .and(short_forms())
+}
+
+fn short_forms() -> Routes {
+    Routes::of("Short forms", "Other names of some routes below `/v1/jobs`.")
+        .with(Method::POST, "/agent/run", submit, |it| {
+            describe::submit(it).named("runAgent", "The same as `POST /v1/jobs`")
+        })
+        .with(Method::GET, "/agent/status/{id}", get, |it| {
+            describe::get(it).named("getAgentStatus", "The same as `GET /v1/jobs/{id}`")
+        })
+        .with(Method::POST, "/agent/cancel/{id}", cancel, |it| {
+            describe::cancel(it).named("cancelAgent", "The same as `POST /v1/jobs/{id}/cancel`")
+        })
 }
 
 type Service = web::Data<Jobs>;
 
-#[derive(Serialize)]
-struct JobView {
+/// A job.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Job")]
+pub(super) struct JobView {
     job_id: JobId,
     status: Status,
-    tool: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<String>,
+    /// `agent`, in place of a tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<&'static str>,
+    /// What it was given.
     input: Box<RawValue>,
+    /// What came of it; null unless it succeeded.
     result: Option<Box<RawValue>>,
+    /// Why it failed. A job that waits for or is in another attempt shows the
+    /// error of the one before.
+    #[schemars(with = "Option<super::types::FailureJson<'_>>")]
     error: Option<Box<RawValue>>,
+    /// Attempts begun.
     attempt: u32,
     max_attempts: u32,
+    /// Attempts that ended with the service's own process; they do not count in `attempt`.
     interruptions: u32,
+    /// Higher starts first within the tenant.
     priority: i8,
     cancel_requested: bool,
+    /// Not before this time.
     run_at: Timestamp,
     created_at: Timestamp,
+    /// When the first attempt began.
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
     /// Tools of this version cost nothing.
     cost_usd: &'static str,
+    /// The client's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<BTreeMap<String, String>>,
+    /// One of the tenant's jobs with the same key runs at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency_key: Option<Arc<str>>,
+    /// The job that this one does again.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<JobId>,
+    /// The newest job that does this one again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retried_by: Option<JobId>,
 }
 
 impl From<JobRow> for JobView {
@@ -72,7 +111,8 @@ impl From<JobRow> for JobView {
         Self {
             job_id: row.id,
             status: row.status,
-            tool: row.tool,
+            mode: (row.tool == handler::AGENT).then_some("agent"),
+            tool: Some(row.tool).filter(|tool| tool != handler::AGENT),
             input: row.input,
             result: row.result,
             error: row.error,
@@ -87,7 +127,9 @@ impl From<JobRow> for JobView {
             finished_at: row.finished_at,
             cost_usd: "0",
             metadata: row.metadata,
+            concurrency_key: row.concurrency_key,
             retry_of: row.retry_of,
+            retried_by: row.retried_by,
         }
     }
 }
@@ -117,7 +159,8 @@ async fn retry(
         let detail = format!("the job is {}; only a finished one can be done again", row.status.name());
         return Err(Problem::conflict("job_not_finished", detail));
     }
-    let job = jobs.again(row)?;
+    let unknown = format!("this version has no tool {:?}", row.tool);
+    let job = jobs.0.again(row).ok_or_else(|| Problem::conflict("unknown_tool", unknown))?;
     respond(&jobs, caller.tenant, job, key, wait).await
 }
 
@@ -199,7 +242,7 @@ async fn existing(jobs: &Jobs, tenant: Tenant, id: &str) -> Result<JobRow, Probl
 }
 
 /// What is no id is no job either.
-fn job_id(id: &str) -> Result<JobId, Problem> {
+pub(super) fn job_id(id: &str) -> Result<JobId, Problem> {
     JobId::parse(id).ok_or_else(|| Problem::not_found("job"))
 }
 
@@ -219,8 +262,13 @@ async fn cancel(
     id: web::Path<String>,
     _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
-    let id = job_id(&id)?;
-    let status = match jobs.cancel(caller.tenant.no, id).await? {
+    let (status, row) = cancel_answer(&jobs, caller.tenant.no, job_id(&id)?).await?;
+    Ok(HttpResponse::build(status).json(JobView::from(row)))
+}
+
+/// Cancels a tenant's job: how to answer, and the job.
+pub(super) async fn cancel_answer(jobs: &Jobs, tenant: i64, id: JobId) -> Result<(StatusCode, JobRow), Problem> {
+    let status = match jobs.cancel(tenant, id).await? {
         Cancel::Missing => return Err(Problem::not_found("job")),
         Cancel::Finished(Status::Cancelled) | Cancel::Ended(..) => StatusCode::OK,
         Cancel::Running => StatusCode::ACCEPTED,
@@ -228,8 +276,8 @@ async fn cancel(
             return Err(Problem::conflict("job_finished", format!("the job has already {}", ended_as(status))));
         }
     };
-    let row = jobs.get(caller.tenant.no, id).await?.ok_or_else(|| Problem::not_found("job"))?;
-    Ok(HttpResponse::build(status).json(JobView::from(row)))
+    let row = jobs.get(tenant, id).await?.ok_or_else(|| Problem::not_found("job"))?;
+    Ok((status, row))
 }
 
 fn ended_as(status: Status) -> &'static str {
@@ -256,7 +304,7 @@ async fn delete(
     }
 }
 
-const LIST_PARAMETERS: [&str; 7] =
+pub(super) const LIST_PARAMETERS: [&str; 7] =
     ["status", "tool", "created_after", "created_before", "metadata.KEY", "limit", "cursor"];
 
 async fn list(
@@ -266,22 +314,27 @@ async fn list(
 ) -> Result<web::Json<Page<JobView>>, Problem> {
     let mut query = Query::of(&request)?;
     let page = PageRequest::take(&mut query)?;
+    let filter = filter(&mut query)?;
+    query.finish(&LIST_PARAMETERS)?;
+    let tenant = caller.tenant.no;
+    let read = jobs.0.db.read(move |tx| sql::read::list(tx, Some(tenant), &filter, page.after, page.limit));
+    let (rows, next) = read.await?;
+    Ok(web::Json(Page::new(rows, next).map(JobView::from)))
+}
+
+/// Takes what narrows a list out of the query.
+pub(super) fn filter(query: &mut Query) -> Result<Filter, Problem> {
     let status = query.text("status").map(|name| {
         let known = Status::ALL.map(Status::name).join(", ");
         Status::from_name(&name).ok_or_else(|| Problem::invalid("?status", format!("must be one of {known}")))
     });
-    let filter = Filter {
+    Ok(Filter {
         status: status.transpose()?,
         tool: query.text("tool"),
-        created_after: time(&mut query, "created_after")?,
-        created_before: time(&mut query, "created_before")?,
+        created_after: time(query, "created_after")?,
+        created_before: time(query, "created_before")?,
         metadata: query.with_prefix("metadata."),
-    };
-    query.finish(&LIST_PARAMETERS)?;
-    let tenant = caller.tenant.no;
-    let read = jobs.0.db.read(move |tx| sql::read::list(tx, tenant, &filter, page.after, page.limit));
-    let (rows, next) = read.await?;
-    Ok(web::Json(Page::new(rows, next).map(JobView::from)))
+    })
 }
 
 fn time(query: &mut Query, name: &str) -> Result<Option<Timestamp>, Problem> {
@@ -292,23 +345,33 @@ fn time(query: &mut Query, name: &str) -> Result<Option<Timestamp>, Problem> {
     query.text(name).map(read).transpose()
 }
 
-#[derive(Serialize)]
-struct StepView {
+/// A finished step of a job.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Step")]
+pub(super) struct StepView {
+    /// Its number among the job's events.
     step: i64,
+    /// What kind of step, such as `tool`.
     kind: String,
+    /// Such as the tool's name.
     name: String,
+    /// The attempt that it belongs to.
     attempt: u32,
+    /// `succeeded` or how else it ended.
     status: String,
     started_at: Timestamp,
     finished_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<Box<RawValue>>,
     output: Option<Box<RawValue>>,
+    #[schemars(with = "Option<super::types::FailureJson<'_>>")]
     error: Option<Box<RawValue>>,
 }
 
 impl From<StepRow> for StepView {
     fn from(row: StepRow) -> Self {
-        let StepRow { seq, kind, name, attempt, status, started_at, finished_at, output, error } = row;
-        Self { step: seq, kind, name, attempt, status, started_at, finished_at, output, error }
+        let StepRow { seq, kind, name, attempt, status, started_at, finished_at, input, output, error } = row;
+        Self { step: seq, kind, name, attempt, status, started_at, finished_at, input, output, error }
     }
 }
 
@@ -334,6 +397,8 @@ async fn events(
     let limit = query.value::<usize>("limit", "a number of rows")?;
     let after = query.value::<i64>("starting_after", "the id of an event")?;
     query.finish(&["starting_after", "limit"])?;
+    let last_seen = last_event_id(&request)?;
+    let after = after.or(last_seen).unwrap_or(0);
     let tenant = caller.tenant.no;
     let standing = jobs.0.db.read(move |tx| sql::read::standing(tx, tenant, id)).await?;
     let (status, last) = standing.ok_or_else(|| Problem::not_found("job"))?;
@@ -341,10 +406,9 @@ async fn events(
         if limit.is_some() {
             return Err(Problem::invalid("?limit", "a stream has no limit; it ends with the job"));
         }
-        let after = after.map_or_else(|| last_event_id(&request), |after| Ok(Some(after)))?.unwrap_or(0);
         return stream(&jobs, &request, caller.key, id, after, (status, last));
     }
-    let (after, limit) = (after.unwrap_or(0), limit.unwrap_or(200));
+    let limit = limit.unwrap_or(200);
     check_place(after, last)?;
     if !(1..=1_000).contains(&limit) {
         return Err(Problem::invalid("?limit", "must be from 1 to 1000"));
@@ -355,9 +419,11 @@ async fn events(
     Ok(HttpResponse::Ok().json(EventList { data, next_starting_after: next }))
 }
 
-#[derive(Serialize)]
-struct EventList<'a> {
+/// Events of a job.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct EventList<'a> {
     data: Vec<super::event::EventView<'a>>,
+    /// What to send as `starting_after` for those after these; null at the end.
     next_starting_after: Option<i64>,
 }
 
@@ -399,16 +465,20 @@ fn wants_stream(request: &HttpRequest) -> bool {
 
 fn last_event_id(request: &HttpRequest) -> Result<Option<i64>, Problem> {
     let Some(id) = request.headers().get("last-event-id") else { return Ok(None) };
-    let number = id.to_str().ok().and_then(|id| id.trim().parse().ok());
+    let number = id.to_str().ok().and_then(|id| id.trim().parse().ok()).filter(|number| *number >= 0);
     number.map(Some).ok_or_else(|| Problem::bad_request("invalid_request", "Last-Event-ID is not the id of an event"))
 }
 
-#[derive(Serialize)]
-struct ToolView {
+/// A tool.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Tool")]
+pub(super) struct ToolView {
     name: &'static str,
     description: &'static str,
     class: handler::Class,
+    /// JSON Schema of its input.
     input_schema: serde_json::Value,
+    /// Seconds for one attempt when the client does not say.
     timeout: f64,
 }
 
@@ -420,29 +490,5 @@ async fn tools(_: Caller<JobsRead>, jobs: Service, _: NoQuery) -> HttpResponse {
         input_schema: handler.input_schema.clone(),
         timeout: handler.timeout.as_secs_f64(),
     };
-    HttpResponse::Ok().json(Page::new(jobs.registry().all().map(view).collect(), None))
-}
-
-impl Jobs {
-    /// A new job that does a finished one again, with the same input and options.
-    fn again(&self, row: JobRow) -> Result<NewJob, Problem> {
-        let place = self.0.registry.find(&row.tool);
-        let place = place
-            .ok_or_else(|| Problem::conflict("unknown_tool", format!("this version has no tool {:?}", row.tool)))?;
-        let created_at = self.0.clock.now();
-        let metadata = row.metadata.map(|metadata| serde_json::to_string(&metadata)).transpose();
-        Ok(NewJob {
-            id: JobId(self.0.ids.next()),
-            tenant: row.tenant,
-            tool: self.0.registry.get(place).name,
-            priority: row.priority,
-            due_at: created_at,
-            appointed: false,
-            created_at,
-            options: row.options,
-            metadata: metadata.map_err(Problem::internal)?,
-            retry_of: Some(row.id),
-            input: row.input.get().into(),
-        })
-    }
+    HttpResponse::Ok().json(Page::new(jobs.registry().tools().map(view).collect(), None))
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::submit::SubmitBody;
+use super::request::SubmitBody;
 use super::types::{Claim, Ending, NewJob};
 use super::*;
 use crate::clock::Timestamp;
@@ -53,10 +53,17 @@ impl House {
             run: Run::Inline(|call| Ok(call.input.to_string())),
         };
         registry.add(echo).expect("a handler");
-        let limits = Limits { concurrency: 8, queue: 10_000, result_bytes: 1 << 20, wait: Duration::from_secs(10) };
+        let limits = Limits {
+            concurrency: 8,
+            queue: 10_000,
+            result_bytes: 1 << 20,
+            wait: Duration::from_secs(10),
+            retention: None,
+        };
         let clock = Clock::system();
         let ids = IdSource::new(clock.clone(), 0);
-        let parts = Parts { db: db.clone(), clock, ids, registry, limits, runtime: runtime.handle().clone() };
+        let quotas = Arc::new(crate::limits::Limits::new(None));
+        let parts = Parts { db: db.clone(), clock, ids, registry, limits, quotas, runtime: runtime.handle().clone() };
         let jobs = Jobs::new(parts, &metrics).expect("a service");
         Self { jobs, db, stop: CancellationToken::new(), _folder: folder, runtime }
     }
@@ -134,14 +141,7 @@ proptest! {
 
 fn begin(house: &House) -> (QueueEntry, Claim) {
     let job = house.job(&json!({ "tool": "echo" }));
-    let entry = QueueEntry {
-        no: job.id.no(),
-        tenant: TENANT,
-        tool: 0,
-        priority: 0,
-        due_at: Timestamp::from_micros(0),
-        relative: true,
-    };
+    let entry = job.entry(0);
     let claimed = house.db.write(move |tx| {
         sql::write::insert(tx, &job, None)?;
         sql::write::claim(tx, &entry, "echo", 7, Timestamp::from_micros(1))

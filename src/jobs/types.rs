@@ -1,10 +1,14 @@
 //! What a job is.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -13,8 +17,9 @@ use crate::clock::Timestamp;
 use crate::id;
 
 /// A job's id; its row number is inside it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(inline, with = "String", description = "", extend("format" = "uuid"))]
 pub struct JobId(pub Uuid);
 
 impl JobId {
@@ -44,8 +49,9 @@ impl fmt::Debug for JobId {
 }
 
 /// Where a job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum Status {
     /// Ready to start.
     Queued,
@@ -128,14 +134,17 @@ impl Default for Options {
 
 /// Pauses that grow: `initial · factor^(attempt − 1)` seconds, at most `max`,
 /// of which a random half is taken off.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Backoff {
     /// Seconds after the first attempt.
+    #[schemars(range(min = 0, max = 2_592_000))]
     pub initial: f64,
     /// By how much each pause is longer than the one before.
+    #[schemars(range(min = 1, max = 100))]
     pub factor: f64,
     /// Seconds at most.
+    #[schemars(range(min = 0, max = 2_592_000))]
     pub max: f64,
 }
 
@@ -168,7 +177,7 @@ pub struct Failure {
     /// Whether another attempt can help.
     pub class: ErrorClass,
     /// Stable, for programs.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// For people; must hold no secret.
     pub message: String,
 }
@@ -176,27 +185,61 @@ pub struct Failure {
 impl Failure {
     /// A failure that another attempt would meet again.
     pub fn permanent(code: &'static str, message: impl Into<String>) -> Self {
-        Self { class: ErrorClass::Permanent, code, message: message.into() }
+        Self { class: ErrorClass::Permanent, code: code.into(), message: message.into() }
     }
 
     /// A failure that may pass.
     pub fn retryable(code: &'static str, message: impl Into<String>) -> Self {
-        Self { class: ErrorClass::Retryable, code, message: message.into() }
+        Self { class: ErrorClass::Retryable, code: code.into(), message: message.into() }
+    }
+
+    /// A failure that may pass, but not before so long.
+    pub fn rate_limited(code: &'static str, after: Duration, message: impl Into<String>) -> Self {
+        Self { class: ErrorClass::RateLimited(after), code: code.into(), message: message.into() }
     }
 
     /// As kept in the database and written in answers.
     #[must_use]
     pub fn to_json(&self) -> String {
-        #[derive(Serialize)]
-        struct Json<'a> {
-            code: &'a str,
-            message: &'a str,
-            retryable: bool,
-        }
         let retryable = self.class != ErrorClass::Permanent;
-        let json = Json { code: self.code, message: &self.message, retryable };
+        let json = FailureJson { code: (&*self.code).into(), message: (&*self.message).into(), retryable };
         serde_json::to_string(&json).unwrap_or_default()
     }
+
+    /// Reads back what [`to_json`](Self::to_json) wrote.
+    #[must_use]
+    pub fn from_json(text: &str) -> Self {
+        let read = serde_json::from_str(text);
+        let json = read.unwrap_or(FailureJson { code: "internal".into(), message: "".into(), retryable: false });
+        let class = if json.retryable { ErrorClass::Retryable } else { ErrorClass::Permanent };
+        Self { class, code: json.code.into_owned().into(), message: json.message.into_owned() }
+    }
+}
+
+/// Why a job or a step failed.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "JobError")]
+pub(super) struct FailureJson<'a> {
+    /// What it is, for programs.
+    code: Cow<'a, str>,
+    /// The same for people.
+    message: Cow<'a, str>,
+    /// Whether another attempt could help.
+    retryable: bool,
+}
+
+/// What happens when an open job has the concurrency key of a new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum OnConflict {
+    /// The new one waits until the others have ended.
+    #[default]
+    Enqueue,
+    /// The new one is refused.
+    Reject,
+    /// The others are cancelled.
+    Replace,
 }
 
 /// A job to be submitted, checked and complete.
@@ -220,6 +263,10 @@ pub struct NewJob {
     pub options: Options,
     /// JSON object of strings, for the client's own use.
     pub metadata: Option<String>,
+    /// Of the tenant's jobs with the same text one runs at a time.
+    pub concurrency_key: Option<Arc<str>>,
+    /// What becomes of others with that text.
+    pub on_conflict: OnConflict,
     /// The job that this one does again.
     pub retry_of: Option<JobId>,
     /// JSON on one line.
@@ -227,6 +274,26 @@ pub struct NewJob {
 }
 
 impl NewJob {
+    /// The job as the queue keeps it.
+    #[must_use]
+    pub fn entry(&self, tool: usize) -> QueueEntry {
+        QueueEntry {
+            no: self.id.no(),
+            tenant: self.tenant,
+            tool,
+            priority: self.priority,
+            key: self.key(),
+            due_at: self.due_at,
+            relative: !self.appointed,
+        }
+    }
+
+    /// What it must not run beside.
+    #[must_use]
+    pub fn key(&self) -> Option<ConcurrencyKey> {
+        self.concurrency_key.as_deref().map(|text| ConcurrencyKey::of(self.tenant, text))
+    }
+
     /// Whether it has to wait for its time.
     #[must_use]
     pub fn is_delayed(&self) -> bool {
@@ -265,14 +332,34 @@ pub struct JobRow {
     pub options: Options,
     /// The client's own.
     pub metadata: Option<BTreeMap<String, String>>,
+    /// Of the tenant's jobs with the same text one runs at a time.
+    pub concurrency_key: Option<Arc<str>>,
     /// The job that this one does again.
     pub retry_of: Option<JobId>,
+    /// The newest job that does this one again.
+    pub retried_by: Option<JobId>,
     /// What was given.
     pub input: Box<RawValue>,
     /// What came of it.
     pub result: Option<Box<RawValue>>,
     /// Why nothing came of it.
     pub error: Option<Box<RawValue>>,
+}
+
+/// What a tenant's jobs that must not run at the same time have in common: a
+/// digest of the tenant and its text. Were two digests ever the same, jobs
+/// would wait for each other without need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConcurrencyKey(u64);
+
+impl ConcurrencyKey {
+    /// The key of a tenant's text.
+    #[must_use]
+    pub fn of(tenant: i64, text: &str) -> Self {
+        let mut hasher = std::hash::DefaultHasher::new();
+        (tenant, text).hash(&mut hasher);
+        Self(hasher.finish())
+    }
 }
 
 /// What the queue keeps of a job that is not running.
@@ -286,6 +373,8 @@ pub struct QueueEntry {
     pub tool: usize,
     /// Higher starts first within a tenant.
     pub priority: i8,
+    /// What it must not run beside.
+    pub key: Option<ConcurrencyKey>,
     /// Not before this moment.
     pub due_at: Timestamp,
     /// Whether `due_at` is a span from some moment, such as a pause before
@@ -324,13 +413,31 @@ pub struct Claim {
     pub priority: i8,
     /// The client's own, JSON.
     pub metadata: Option<String>,
+    /// Of the tenant's jobs with the same text one runs at a time.
+    pub concurrency_key: Option<Arc<str>>,
     /// The job that this one does again.
     pub retry_of: Option<JobId>,
     /// JSON on one line.
     pub input: Arc<str>,
+    /// Whether this attempt has taken steps of its own, which add events.
+    pub took_steps: AtomicBool,
 }
 
 impl Claim {
+    /// The job as the queue keeps it when it is to start again at `due_at`.
+    #[must_use]
+    pub fn entry(&self, due_at: Timestamp) -> QueueEntry {
+        QueueEntry {
+            no: self.id.no(),
+            tenant: self.tenant,
+            tool: self.tool,
+            priority: self.priority,
+            key: self.concurrency_key.as_deref().map(|text| ConcurrencyKey::of(self.tenant, text)),
+            due_at,
+            relative: true,
+        }
+    }
+
     /// The job as it stands in the database after this ending, so that whoever
     /// waits for it needs no second look; `None` when it goes on.
     #[must_use]
@@ -356,8 +463,10 @@ impl Claim {
             finished_at: Some(at),
             cancel_requested,
             options: self.options.clone(),
+            concurrency_key: self.concurrency_key.clone(),
             metadata: self.metadata.as_deref().map(serde_json::from_str).transpose().ok()?,
             retry_of: self.retry_of,
+            retried_by: None,
             input: RawValue::from_string(self.input.to_string()).ok()?,
             result: result.map(RawValue::from_string).transpose().ok()?,
             error: error.map(RawValue::from_string).transpose().ok()?,

@@ -1,5 +1,7 @@
 //! Running as a service: bind, build, serve, and on SIGTERM drain and close.
 
+mod control;
+mod files;
 mod listen;
 
 use std::net::SocketAddr;
@@ -12,6 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::{App, BuildError, Extras};
 use crate::config::Config;
 use crate::http;
+
+pub use control::ControlError;
 
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -29,6 +33,9 @@ pub enum ServeError {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// The control socket cannot be had.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// The services could not be built.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -42,32 +49,55 @@ pub enum ServeError {
 /// # Errors
 /// When it could not be started.
 pub fn run(config: &Config, extras: Extras) -> Result<(), ServeError> {
+    let open_files = files::raise_limit();
+    tracing::info!(open_files, "starting");
     // Bound first, so that a taken port is told before the data is touched;
     // it listens only once everything else is ready.
     let socket = listen::bind(config.server.listen)?;
     let jobs_on = tokio::runtime::Builder::new_multi_thread().thread_name("agentd-job").enable_all().build()?;
     let handle = jobs_on.handle().clone();
     let app = jobs_on.block_on(App::build(config, extras, handle.clone()))?;
-    let outcome = actix_web::rt::System::new().block_on(serve(config, &app, socket, &handle));
+    // The data folder is locked: what lies there is nobody else's.
+    let control = match config.control_socket().map(|path| control::Control::bind(&path)).transpose() {
+        Ok(control) => control,
+        // Nobody asked for a socket there, so a deep data folder is no fault.
+        Err(error @ ControlError::TooLong { .. }) if config.server.control_socket.is_none() => {
+            tracing::warn!("there is no control socket: {error}");
+            None
+        }
+        Err(error) => {
+            jobs_on.block_on(app.close());
+            return Err(error.into());
+        }
+    };
+    let sockets = Sockets { tcp: socket, control };
+    let outcome = actix_web::rt::System::new().block_on(serve(config, &app, sockets, &handle));
     jobs_on.block_on(app.close());
     // A handler that never ends must not keep the process.
     jobs_on.shutdown_background();
     outcome
 }
 
+/// Bound, and listening only once everything else is ready.
+struct Sockets {
+    tcp: socket2::Socket,
+    control: Option<control::Control>,
+}
+
 async fn serve(
     config: &Config,
     app: &App,
-    socket: socket2::Socket,
+    sockets: Sockets,
     jobs_on: &tokio::runtime::Handle,
 ) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     app.start(jobs_on).await?;
-    let listener = listen::listen(socket, config.server.listen)?;
+    let listener = listen::listen(sockets.tcp, config.server.listen)?;
     let address = listener.local_addr()?;
     let for_workers = app.clone();
-    let server = HttpServer::new(move || {
+    let (control, _control_file) = sockets.control.map(control::Control::listen).transpose()?.unzip();
+    let mut server = HttpServer::new(move || {
         let app = for_workers.clone();
         HttpApp::new().configure(|config| app.configure(config)).wrap(from_fn(http::observe))
     })
@@ -79,8 +109,16 @@ async fn serve(
     .keep_alive(KEEP_ALIVE)
     .client_request_timeout(config.server.head_time)
     .shutdown_timeout(HTTP_GRACE_SECONDS)
-    .listen(listener)?
-    .run();
+    .on_connect(|connection, data| {
+        if let Some(peer) = control::peer(connection) {
+            data.insert(peer);
+        }
+    })
+    .listen(listener)?;
+    if let Some(control) = control {
+        server = server.listen_uds(control)?;
+    }
+    let server = server.run();
     let handle = server.handle();
     let mut server = actix_web::rt::spawn(server);
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), data = %config.data.dir.display(), "ready");

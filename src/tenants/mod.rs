@@ -2,9 +2,13 @@
 //! administrator. This room owns their rows and keeps the keyring of `auth` in
 //! step with them before it answers.
 
+mod origins;
+mod quota;
+mod rotate;
 mod routes;
 mod sql;
 mod types;
+mod usage;
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,6 +20,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::db::{self, Db};
 use crate::http::idempotency::{IdempotencyKey, Seen, Stored};
 use crate::id::IdSource;
+use crate::limits::Quota;
+use crate::net::Network;
 
 /// What `tenants` tells the rooms above it, on the writer's thread right after
 /// the commit.
@@ -25,6 +31,8 @@ pub struct Change {
     pub tenant: i64,
     /// What it is now.
     pub status: Status,
+    /// What it may use now.
+    pub quota: Quota,
 }
 
 type Listener = Box<dyn Fn(Change) + Send + Sync>;
@@ -51,6 +59,8 @@ struct NewKey {
     scopes: Scopes,
     expires_at: Option<Timestamp>,
     test: bool,
+    allowed_ips: Vec<Network>,
+    rotated_from: Option<String>,
 }
 
 /// What is to change about a tenant.
@@ -77,7 +87,7 @@ impl Tenants {
         Self { db, clock, ids, auth, listener: Arc::default() }
     }
 
-    /// Who is told of every change of a tenant's status. Set once, by `app`.
+    /// Who is told of every change of a tenant's status or quota. Set once, by `app`.
     pub fn on_change(&self, listener: impl Fn(Change) + Send + Sync + 'static) {
         let _ = self.listener.set(Box::new(listener));
     }
@@ -91,13 +101,16 @@ impl Tenants {
         let now = self.clock.now();
         let (tenants, keys) = self.db.read(|tx| Ok((sql::live(tx)?, sql::usable_keys(tx)?))).await?;
         for tenant in &tenants {
+            self.auth.keyring.add_tenant(tenant.handle());
             self.auth.keyring.set_suspended(tenant.no, tenant.status == Status::Suspended);
         }
+        self.load_quotas().await?;
+        self.load_origins().await?;
         let mark = self.auth.hasher().mark();
         let mut loaded = Loaded::default();
         for key in keys {
             if key.secret_mark == mark {
-                self.auth.keyring.add(&key.row.id, key.tenant, key.mac, key.row.scopes, key.row.expires_at);
+                self.auth.keyring.add(key.row.facts(key.tenant, key.mac));
                 loaded.keys += 1;
             } else {
                 loaded.unusable += 1;
@@ -106,6 +119,7 @@ impl Tenants {
         if let Some(key) = legacy_key {
             let id = self.ids.next();
             let tenant = self.db.write(move |tx| sql::ensure_default(tx, id, now)).await?;
+            self.auth.keyring.add_tenant(tenant);
             self.auth.keyring.set_legacy(tenant, self.auth.hasher().mac(key));
         }
         Ok(loaded)
@@ -124,6 +138,8 @@ impl Tenants {
         if let Err(error) = self.db.write(move |tx| sql::forget(tx, tenant)).await {
             tracing::warn!(%error, tenant, "a deleted tenant is left for the next start");
         }
+        // Jobs that ended since have counted for it again.
+        self.auth.limits().remove(tenant);
     }
 
     /// Suspended tenants, whose jobs wait.
@@ -158,18 +174,25 @@ impl Tenants {
         let work = move |tx: &db::Tx<'_>| {
             once(tx, key.as_ref(), now, &answer, || sql::insert(tx, id, &name, Cohort::default(), now).map(Some))
         };
-        let created = self.db.write(work).await?;
+        let keyring = self.auth.keyring.clone();
+        let after = move |made: &Option<Created<TenantRow>>| {
+            if let Some(Created::New(row)) = made {
+                keyring.add_tenant(row.handle());
+            }
+        };
+        let created = self.db.write_then(work, after).await?;
         created.ok_or(db::Error::Closed)
     }
 
     async fn update(&self, id: String, update: Update) -> Result<Option<TenantRow>, db::Error> {
         let now = self.clock.now();
-        let (keyring, listener) = (self.auth.keyring.clone(), self.listener.clone());
+        let (auth, listener) = (self.auth.clone(), self.listener.clone());
         let work = move |tx: &db::Tx<'_>| sql::update(tx, &id, &update, now);
         let after = move |row: &Option<TenantRow>| {
             if let Some(row) = row {
-                keyring.set_suspended(row.no, row.status == Status::Suspended);
-                tell(&listener, Change { tenant: row.no, status: row.status });
+                auth.keyring.set_suspended(row.no, row.status == Status::Suspended);
+                let quota = auth.limits().quota(row.no);
+                tell(&listener, Change { tenant: row.no, status: row.status, quota });
             }
         };
         self.db.write_then(work, after).await
@@ -177,12 +200,14 @@ impl Tenants {
 
     async fn delete(&self, id: String) -> Result<bool, db::Error> {
         let now = self.clock.now();
-        let (keyring, listener) = (self.auth.keyring.clone(), self.listener.clone());
+        let (auth, listener) = (self.auth.clone(), self.listener.clone());
         let work = move |tx: &db::Tx<'_>| sql::mark_deleted(tx, &id, now);
         let after = move |tenant: &Option<i64>| {
             if let Some(tenant) = *tenant {
-                keyring.remove_tenant(tenant);
-                tell(&listener, Change { tenant, status: Status::Deleted });
+                auth.keyring.remove_tenant(tenant);
+                auth.limits().remove(tenant);
+                auth.cors().set(tenant, Vec::new());
+                tell(&listener, Change { tenant, status: Status::Deleted, quota: Quota::default() });
             }
         };
         Ok(self.db.write_then(work, after).await?.is_some())
@@ -209,7 +234,7 @@ impl Tenants {
         };
         let after = move |made: &Option<(Created<KeyRow>, Tenant)>| {
             if let Some((Created::New(row), tenant)) = made {
-                keyring.add(&row.id, *tenant, mac, row.scopes.clone(), row.expires_at);
+                keyring.add(row.facts(*tenant, mac));
             }
         };
         let made = self.db.write_then(work, after).await?;
@@ -254,13 +279,13 @@ fn tell(listener: &OnceLock<Listener>, change: Change) {
     }
 }
 
-/// Does `work` once per idempotency key and keeps its answer; `None` when the
-/// work finds nothing to do it on.
-fn once<T>(
+/// Does `work` once per idempotency key and keeps its answer, if it is one to be
+/// kept; `None` when the work finds nothing to do it on.
+fn once<T, A: Into<Option<Stored>>>(
     tx: &db::Tx<'_>,
     key: Option<&IdempotencyKey>,
     now: Timestamp,
-    answer: impl Fn(&T) -> Stored,
+    answer: impl Fn(&T) -> A,
     work: impl FnOnce() -> Result<Option<T>, db::Error>,
 ) -> Result<Option<Created<T>>, db::Error> {
     if let Some(key) = key {
@@ -271,8 +296,8 @@ fn once<T>(
         }
     }
     let Some(value) = work()? else { return Ok(None) };
-    if let Some(key) = key {
-        key.store(tx, now, &answer(&value))?;
+    if let (Some(key), Some(answer)) = (key, answer(&value).into()) {
+        key.store(tx, now, &answer)?;
     }
     Ok(Some(Created::New(value)))
 }

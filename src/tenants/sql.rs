@@ -1,16 +1,20 @@
 //! Every statement on tenants and keys.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::types::{Cohort, KeyRow, Status, TenantRow};
 use super::{NewKey, Update, UsableKey};
 use crate::auth::{Mac, Scopes, Tenant};
 use crate::clock::Timestamp;
-use crate::db::{Error, Row, RowError, Tx, params};
+use crate::db::{Error, Row, RowError, SqlType, Tx, params};
+use crate::limits::Quota;
+use crate::net::{Network, WebOrigin};
 
 const TENANT: &str = "no, id, name, status, cohort, created_at, updated_at";
 const KEY: &str = "k.no, k.id, k.name, k.secret_mark, k.test, k.scopes, k.created_at, k.expires_at, \
-                   k.revoked_at, k.last_used_at";
+                   k.revoked_at, k.last_used_at, k.allowed_ips, k.rotated_from, k.replaced_by";
 
 fn tenant(row: &Row<'_>) -> Result<TenantRow, RowError> {
     Ok(TenantRow {
@@ -37,7 +41,21 @@ fn key(row: &Row<'_>) -> Result<KeyRow, RowError> {
         expires_at: time(7)?,
         revoked_at: time(8)?,
         last_used_at: time(9)?,
+        allowed_ips: networks(row, 10)?,
+        rotated_from: row.get(11)?,
+        replaced_by: row.get(12)?,
     })
+}
+
+/// What cannot be read must not count as no list at all.
+fn networks(row: &Row<'_>, column: usize) -> Result<Vec<Network>, RowError> {
+    let list: Option<String> = row.get(column)?;
+    let networks = list.iter().flat_map(|list| list.split(' ')).map(Network::parse);
+    networks.collect::<Result<_, _>>().map_err(|fault| unreadable(column, fault))
+}
+
+fn unreadable(column: usize, fault: String) -> RowError {
+    RowError::FromSqlConversionFailure(column, SqlType::Text, fault.into())
 }
 
 fn handle(no: i64, id: &str) -> Tenant {
@@ -71,7 +89,7 @@ pub(super) fn get(tx: &Tx<'_>, id: &str) -> Result<Option<TenantRow>, Error> {
 }
 
 pub(super) fn tenant_of(tx: &Tx<'_>, id: &str) -> Result<Option<Tenant>, Error> {
-    Ok(get(tx, id)?.map(|row| handle(row.no, &row.id)))
+    Ok(get(tx, id)?.map(|row| row.handle()))
 }
 
 /// Newest first.
@@ -129,16 +147,27 @@ pub(super) fn insert_key(
     now: Timestamp,
 ) -> Result<KeyRow, Error> {
     let sql = format!(
-        "INSERT INTO api_keys AS k (id, tenant_no, name, hash, secret_mark, test, scopes, created_at, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING {}",
+        "INSERT INTO api_keys AS k (id, tenant_no, name, hash, secret_mark, test, scopes, created_at, expires_at,
+             allowed_ips, rotated_from)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) RETURNING {}",
         KEY.replace("k.", "")
     );
     let expires = new.expires_at.map(Timestamp::micros);
-    let row = tx.one(
-        &sql,
-        params![id, tenant_no, new.name, mac, mark, new.test, new.scopes.to_column(), now.micros(), expires],
-        key,
-    )?;
+    let networks = new.allowed_ips.iter().map(Network::to_string).collect::<Vec<_>>().join(" ");
+    let params = params![
+        id,
+        tenant_no,
+        new.name,
+        mac,
+        mark,
+        new.test,
+        new.scopes.to_column(),
+        now.micros(),
+        expires,
+        (!networks.is_empty()).then_some(networks),
+        new.rotated_from
+    ];
+    let row = tx.one(&sql, params, key)?;
     row.ok_or_else(|| Error::Sql("an inserted key was not returned".into()))
 }
 
@@ -182,8 +211,106 @@ pub(super) fn usable_keys(tx: &Tx<'_>) -> Result<Vec<UsableKey>, Error> {
         Ok(UsableKey {
             secret_mark: found.secret_mark,
             row: found,
-            mac: row.get(10)?,
-            tenant: handle(row.get(11)?, row.get_ref(12)?.as_str()?),
+            mac: row.get(13)?,
+            tenant: handle(row.get(14)?, row.get_ref(15)?.as_str()?),
         })
     })
+}
+
+const QUOTA: &str = "requests_per_minute, queued_jobs, concurrent_jobs, jobs_per_day, weight, retention_days";
+
+fn read_quota(row: &Row<'_>, first: usize) -> Result<Quota, RowError> {
+    Ok(Quota {
+        requests_per_minute: row.get(first)?,
+        queued_jobs: row.get(first + 1)?,
+        concurrent_jobs: row.get(first + 2)?,
+        jobs_per_day: row.get(first + 3)?,
+        weight: row.get(first + 4)?,
+        retention_days: row.get(first + 5)?,
+    })
+}
+
+pub(super) fn quota(tx: &Tx<'_>, tenant_no: i64) -> Result<Quota, Error> {
+    let sql = format!("SELECT {QUOTA} FROM quotas WHERE tenant_no = ?1");
+    Ok(tx.one(&sql, [tenant_no], |row| read_quota(row, 0))?.unwrap_or_default())
+}
+
+/// The quotas of all tenants that have one.
+pub(super) fn quotas(tx: &Tx<'_>) -> Result<Vec<(i64, Quota)>, Error> {
+    let sql = format!(
+        "SELECT tenant_no, {QUOTA} FROM quotas q JOIN tenants t ON t.no = q.tenant_no WHERE t.status <> 'deleted'"
+    );
+    tx.all(&sql, [], |row| Ok((row.get(0)?, read_quota(row, 1)?)))
+}
+
+pub(super) fn set_quota(tx: &Tx<'_>, tenant_no: i64, quota: &Quota, now: Timestamp) -> Result<(), Error> {
+    let sql = format!(
+        "INSERT OR REPLACE INTO quotas (tenant_no, {QUOTA}, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+    );
+    let params = params![
+        tenant_no,
+        quota.requests_per_minute,
+        quota.queued_jobs,
+        quota.concurrent_jobs,
+        quota.jobs_per_day,
+        quota.weight,
+        quota.retention_days,
+        now.micros()
+    ];
+    tx.execute(&sql, params)?;
+    Ok(())
+}
+
+/// Lets a key end, now or after a while, because another has taken its place;
+/// when that is.
+pub(super) fn replace_key(
+    tx: &Tx<'_>,
+    old: &KeyRow,
+    by: &str,
+    grace: Duration,
+    now: Timestamp,
+) -> Result<Timestamp, Error> {
+    if grace.is_zero() {
+        let sql = "UPDATE api_keys SET revoked_at = ?2, replaced_by = ?3 WHERE no = ?1";
+        tx.execute(sql, params![old.no, now.micros(), by])?;
+        return Ok(now);
+    }
+    let after = now.plus(grace);
+    let end = old.expires_at.map_or(after, |end| end.min(after));
+    let sql = "UPDATE api_keys SET expires_at = ?2, replaced_by = ?3 WHERE no = ?1";
+    tx.execute(sql, params![old.no, end.micros(), by])?;
+    Ok(end)
+}
+
+fn read_origin(row: &Row<'_>, column: usize) -> Result<WebOrigin, RowError> {
+    WebOrigin::parse(row.get_ref(column)?.as_str()?).map_err(|fault| unreadable(column, fault))
+}
+
+pub(super) fn origins(tx: &Tx<'_>, tenant_no: i64) -> Result<Vec<WebOrigin>, Error> {
+    let sql = "SELECT origin FROM origins WHERE tenant_no = ?1 ORDER BY origin";
+    tx.all(sql, [tenant_no], |row| read_origin(row, 0))
+}
+
+/// The origins of all tenants that have some.
+pub(super) fn all_origins(tx: &Tx<'_>) -> Result<Vec<(i64, Vec<WebOrigin>)>, Error> {
+    let sql = "SELECT o.tenant_no, o.origin FROM origins o JOIN tenants t ON t.no = o.tenant_no
+               WHERE t.status <> 'deleted' ORDER BY o.tenant_no, o.origin";
+    let rows = tx.all(sql, [], |row| Ok((row.get::<_, i64>(0)?, read_origin(row, 1)?)))?;
+    let mut lists: Vec<(i64, Vec<WebOrigin>)> = Vec::new();
+    for (tenant, origin) in rows {
+        match lists.last_mut() {
+            Some((last, list)) if *last == tenant => list.push(origin),
+            _ => lists.push((tenant, vec![origin])),
+        }
+    }
+    Ok(lists)
+}
+
+pub(super) fn set_origins(tx: &Tx<'_>, tenant_no: i64, origins: &[WebOrigin]) -> Result<(), Error> {
+    tx.execute("DELETE FROM origins WHERE tenant_no = ?1", [tenant_no])?;
+    for origin in origins {
+        let sql = "INSERT INTO origins (tenant_no, origin) VALUES (?1, ?2)";
+        tx.execute(sql, params![tenant_no, origin.as_str()])?;
+    }
+    Ok(())
 }

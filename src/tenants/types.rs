@@ -1,13 +1,17 @@
 //! What a tenant and a key are.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::auth::Scopes;
+use crate::auth::{KeyFacts, Mac, Scopes, Tenant};
 use crate::clock::Timestamp;
+use crate::net::Network;
 
 /// Whether a tenant's keys count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum Status {
     /// They do.
     Active,
@@ -39,8 +43,9 @@ impl Status {
 }
 
 /// How early a tenant gets what is being rolled out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum Cohort {
     /// Our own people, first.
     Internal,
@@ -90,6 +95,14 @@ pub struct TenantRow {
     pub updated_at: Timestamp,
 }
 
+impl TenantRow {
+    /// What other rooms know it by.
+    #[must_use]
+    pub fn handle(&self) -> Tenant {
+        Tenant { no: self.no, id: Uuid::parse_str(&self.id).unwrap_or_default() }
+    }
+}
+
 /// A key's row, without what proves it.
 #[derive(Clone, Debug)]
 pub struct KeyRow {
@@ -113,4 +126,24 @@ pub struct KeyRow {
     pub revoked_at: Option<Timestamp>,
     /// When it was last used, to within some seconds.
     pub last_used_at: Option<Timestamp>,
+    /// From where it counts; from everywhere when empty.
+    pub allowed_ips: Vec<Network>,
+    /// The id of the key whose place it took.
+    pub rotated_from: Option<String>,
+    /// The id of the key that took its place.
+    pub replaced_by: Option<String>,
+}
+
+impl KeyRow {
+    /// What the keyring is told of it.
+    pub(super) fn facts(&self, tenant: Tenant, mac: Mac) -> KeyFacts {
+        KeyFacts {
+            id: self.id.clone(),
+            tenant,
+            mac,
+            scopes: self.scopes.clone(),
+            expires_at: self.expires_at,
+            allowed_ips: self.allowed_ips.clone(),
+        }
+    }
 }

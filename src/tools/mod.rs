@@ -2,20 +2,25 @@
 
 mod echo;
 mod math;
+mod summarize;
 mod time;
+pub mod web;
 
 use serde::de::DeserializeOwned;
 
 use crate::jobs::{Failure, Registry};
+use crate::outbound::Outbound;
 
 /// Adds every tool to the registry.
 ///
 /// # Errors
 /// When a name is taken or a schema is none: a fault of ours.
-pub fn register(registry: &mut Registry) -> Result<(), String> {
+pub fn register(registry: &mut Registry, outbound: Outbound, web: web::Options) -> Result<(), String> {
     registry.add(echo::tool())?;
     registry.add(math::tool())?;
-    registry.add(time::tool())
+    registry.add(time::tool())?;
+    registry.add(summarize::tool())?;
+    web::register(registry, outbound, web)
 }
 
 /// Reads an input that has passed its schema.
@@ -37,6 +42,7 @@ mod tests {
             input: input.into(),
             stop: tokio_util::sync::CancellationToken::new(),
             clock,
+            steps: crate::jobs::Steps::default(),
         }
     }
 }

@@ -98,13 +98,13 @@ fn an_unknown_field_is_named_with_its_place() {
 #[test]
 fn options_of_later_versions_are_refused_by_name() {
     let (_server, client) = real();
-    for name in ["session_id", "concurrency_key", "on_conflict", "budget_usd", "callback_url", "goal", "messages"] {
+    for name in ["session_id", "budget_usd", "callback_url", "messages"] {
         let mut body = json!({ "tool": "echo" });
         body[name] = json!("x");
         let refused = send(&client, body.to_string()).fault("not_available", &format!("/{name}"));
         assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains(name)), "{refused}");
     }
-    send(&client, json!({ "mode": "agent", "goal": "x" }).to_string()).problem(400, "not_available");
+    send(&client, json!({ "tool": "echo", "goal": "x" }).to_string()).fault("invalid_request", "/goal");
     nothing_was_done(&client);
 }
 

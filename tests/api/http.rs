@@ -114,7 +114,7 @@ fn tools_are_listed_with_their_schemas() {
     let (_server, client) = real();
     let tools = client.get("/v1/tools").expect(200);
     let names: Vec<_> = tools["data"].as_array().expect("a list").iter().map(|tool| tool["name"].clone()).collect();
-    assert_eq!(names, ["echo", "math.eval", "time.now"]);
+    assert_eq!(names, ["echo", "math.eval", "time.now", "web.summarize", "web.fetch", "web.search"]);
     assert_eq!(tools["data"][1]["input_schema"]["required"], json!(["expression"]));
 }
 

@@ -13,11 +13,18 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin_jobs;
+mod agent;
 mod attempts;
 mod bad_input;
+mod bulk;
+mod cli;
 mod clock;
 mod config;
+mod connections;
+mod cors;
 mod crash;
+mod demo;
 mod drain;
 mod events;
 mod hostile_jobs;
@@ -25,13 +32,24 @@ mod http;
 mod idempotency;
 mod jobs;
 mod keys;
+mod limits;
 mod listing;
+mod queue;
+mod openapi;
 mod quick_start;
+mod retention;
+mod proxies;
+mod quota;
+mod rotation;
 mod shapes;
 mod slow_clients;
+mod socket;
 mod start;
+mod steps;
 mod tenants;
+mod usage;
 mod waiting;
+mod web;
 
 use support::{Client, Server};
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 use ureq::http::{HeaderMap, Request};
 
-use super::{Key, PATIENCE, Stream};
+use super::{Key, PATIENCE, Stream, contract};
 
 /// Somebody who calls the service. Clones and restarts of the server do not
 /// matter to it.
@@ -91,7 +91,10 @@ impl Client {
     #[track_caller]
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
         match self.exchange(method, path, headers, body) {
-            Ok(answer) => answer,
+            Ok(answer) => {
+                contract::check(method, path, &answer);
+                answer
+            }
             Err(error) => panic!("{method} {path}: no answer: {error}"),
         }
     }
@@ -120,6 +123,17 @@ impl Client {
     #[track_caller]
     pub fn patch(&self, path: &str, body: &Value) -> Answer {
         self.send("PATCH", path, &[("Content-Type", "application/json")], Some(body.to_string().as_bytes()))
+    }
+
+    #[track_caller]
+    pub fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send("PUT", path, &[("Content-Type", "application/json")], Some(body.to_string().as_bytes()))
+    }
+
+    /// The API key that it sends.
+    pub fn key_header(&self) -> String {
+        let key = self.headers.iter().find(|(name, _)| name == "X-API-Key");
+        key.map(|(_, key)| key.clone()).expect("it has a key")
     }
 
     /// Submits a job and gives its id.
@@ -161,6 +175,15 @@ impl Client {
     #[track_caller]
     pub fn wait_for(&self, id: &str, event: &str) {
         self.follow(id).until(event);
+    }
+
+    /// Waits for the n-th event of a type, from 1.
+    #[track_caller]
+    pub fn wait_for_nth(&self, id: &str, event: &str, nth: usize) {
+        let mut stream = self.follow(id);
+        for _ in 0..nth {
+            stream.until(event);
+        }
     }
 
     /// Follows a job from its first event.
@@ -217,6 +240,13 @@ pub fn is_final(job: &Value) -> bool {
 }
 
 impl Answer {
+    /// An answer that must have this status, whatever it says.
+    #[track_caller]
+    pub fn expect_text(&self, status: u16) -> &str {
+        assert_eq!(self.status, status, "{}", self.text);
+        &self.text
+    }
+
     /// The JSON of an answer that must have this status.
     #[track_caller]
     pub fn expect(&self, status: u16) -> Value {

@@ -12,7 +12,9 @@
 #![allow(unreachable_pub, reason = "to the test crates this is a library")]
 #![allow(unused_imports, reason = "each test crate uses a part of it")]
 
+pub mod cli;
 pub mod client;
+pub mod contract;
 pub mod raw;
 pub mod record;
 pub mod server;
@@ -22,7 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client};
 pub use record::Record;
-pub use server::{ADMIN_KEY, HASH_SECRET, Key, Server, Setup};
+pub use server::{ADMIN_KEY, Gate, HASH_SECRET, Key, Server, Setup};
 pub use sse::{Frame, Stream};
 
 /// How long anything may take before a test gives up; far more than it needs,

@@ -48,6 +48,9 @@ impl Setup {
 
     fn of(program: PathBuf) -> Self {
         let setup = Self { program, environment: BTreeMap::new(), arguments: Vec::new() };
+        // Most tests send more than anybody would in a minute; those of the limit
+        // set it on again.
+        let setup = setup.env("RATE_LIMIT_ENABLED", "false");
         setup.env("AGENT_ADMIN_KEY", ADMIN_KEY).env("AGENT_KEY_HASH_SECRET", HASH_SECRET)
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use agentd::app::Extras;
 use agentd::clock::{Clock, Timestamp, system_now};
-use agentd::jobs::{Call, Class, ErrorClass, Failure, Handler, Outcome, Run};
+use agentd::jobs::{Call, Class, Failure, Handler, Outcome, Run};
 use serde_json::{Value, json};
 
 /// Names the file with the clock's offset in microseconds, read at each look.
@@ -50,6 +50,8 @@ fn handlers() -> Vec<Handler> {
         handler("test.huge", blocking(|_| Ok(format!("\"{}\"", "x".repeat(50 << 20))))),
         handler("test.invalid", Run::Inline(|_| Ok("{\"not\": json}".into()))),
         handler("test.abort", blocking(|_| std::process::abort())),
+        handler("test.count", Run::Inline(count)),
+        handler("test.steps", Run::Async(Box::new(|call| Box::pin(steps(call))))),
         strict(),
     ]
 }
@@ -87,6 +89,45 @@ fn strict() -> Handler {
 
 fn input(call: &Call) -> Value {
     serde_json::from_str(&call.input).unwrap_or_default()
+}
+
+/// Adds a line to the file that the input names: how often it was called. Fails
+/// in a way that may pass until that is as often as `until`.
+fn count(call: &Call) -> Outcome {
+    use std::io::Write as _;
+    let input = input(call);
+    let file = input["file"].as_str().unwrap_or_default();
+    let add = || {
+        let mut lines = std::fs::OpenOptions::new().create(true).append(true).open(file)?;
+        writeln!(lines, "{}", call.attempt)?;
+        std::fs::read_to_string(file).map(|lines| lines.lines().count() as u64)
+    };
+    let calls = add().map_err(|error| Failure::permanent("no_file", error.to_string()))?;
+    if calls < input["until"].as_u64().unwrap_or(0) {
+        return Err(Failure::retryable("not_yet", "not yet"));
+    }
+    Ok(json!({ "calls": calls }).to_string())
+}
+
+/// Takes the steps that the input lists, each `{tool, input}`, one after the
+/// other or at the same time; a step of its own comes first.
+async fn steps(call: Call) -> Outcome {
+    let input = input(&call);
+    let wanted = input["steps"].as_array().cloned().unwrap_or_default();
+    let number = json!(wanted.len());
+    call.step("plan", "test", &number, async { Ok(number.to_string()) }).await?;
+    let taken = wanted.iter().map(|step| call.tool(step["tool"].as_str().unwrap_or_default(), &step["input"]));
+    let mut outputs = Vec::new();
+    if input["parallel"] == true {
+        for outcome in futures_util::future::join_all(taken).await {
+            outputs.push(outcome?);
+        }
+    } else {
+        for step in taken {
+            outputs.push(step.await?);
+        }
+    }
+    Ok(format!("[{}]", outputs.join(",")))
 }
 
 /// Looks at nothing, least of all at `call.stop`.
@@ -142,5 +183,5 @@ fn rate_limited(call: &Call) -> Outcome {
         return Ok(json!({ "attempt": call.attempt }).to_string());
     }
     let after = Duration::from_secs_f64(input(call)["after"].as_f64().unwrap_or(0.0));
-    Err(Failure { class: ErrorClass::RateLimited(after), code: "too_many", message: "come back later".into() })
+    Err(Failure::rate_limited("too_many", after, "come back later"))
 }

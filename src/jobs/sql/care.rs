@@ -5,8 +5,9 @@ use uuid::Uuid;
 use super::write::{end_waiting, interrupted_events};
 use crate::clock::Timestamp;
 use crate::db::{Error, Tx, params};
+use crate::id;
 use crate::jobs::event::Kind;
-use crate::jobs::types::{Failure, JobId, QueueEntry};
+use crate::jobs::types::{ConcurrencyKey, Failure, JobId, QueueEntry};
 
 /// A job that was running in this many processes that were lost is given up:
 /// it may be what killed them.
@@ -113,18 +114,20 @@ pub(in crate::jobs) fn open(
     find_tool: impl Fn(&str) -> Option<usize>,
 ) -> Result<Vec<Open>, Error> {
     tx.all(
-        "SELECT tenant_no, no, tool, priority, due_at, attempt FROM jobs INDEXED BY jobs_open
+        "SELECT tenant_no, no, tool, priority, due_at, attempt, concurrency_key FROM jobs INDEXED BY jobs_open
          WHERE finished_at IS NULL AND (tenant_no, no) > (?1, ?2) AND status IN ('queued', 'waiting')
          ORDER BY tenant_no, no LIMIT ?3",
         params![after.tenant, after.no, limit],
         |row| {
             let name = row.get_ref(2)?.as_str()?;
             let tool = find_tool(name);
+            let (tenant, key) = (row.get(0)?, row.get_ref(6)?.as_str_or_null()?);
             let entry = QueueEntry {
-                tenant: row.get(0)?,
+                tenant,
                 no: row.get(1)?,
                 tool: tool.unwrap_or(0),
                 priority: row.get(3)?,
+                key: key.map(|text| ConcurrencyKey::of(tenant, text)),
                 due_at: Timestamp::from_micros(row.get(4)?),
                 relative: row.get::<_, i64>(5)? > 0,
             };
@@ -156,6 +159,53 @@ pub(in crate::jobs) fn clear_tenant(tx: &Tx<'_>, tenant: i64, limit: usize) -> R
         params![tenant, limit],
     )?;
     Ok(deleted == limit)
+}
+
+/// Tenants that have jobs.
+pub(in crate::jobs) fn tenants_with_jobs(tx: &Tx<'_>) -> Result<Vec<i64>, Error> {
+    let sql = "SELECT no FROM tenants t WHERE status <> 'deleted'
+               AND EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_by_tenant WHERE tenant_no = t.no)";
+    tx.all(sql, [], |row| row.get(0))
+}
+
+/// Whether a tenant has a job after row `after` that ended before that moment.
+/// A job's row number tells when it was made, so only old rows are looked at.
+pub(in crate::jobs) fn has_expired(tx: &Tx<'_>, tenant: i64, after: i64, before: Timestamp) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM jobs INDEXED BY jobs_by_tenant
+               WHERE tenant_no = ?1 AND no > ?2 AND no < ?3 AND finished_at < ?4 LIMIT 1";
+    let values = params![tenant, after, id::first_row_number(before), before.micros()];
+    Ok(tx.one(sql, values, |_| Ok(()))?.is_some())
+}
+
+/// What one piece of forgetting did.
+#[derive(Debug)]
+pub(in crate::jobs) struct Expired {
+    pub deleted: usize,
+    /// The last row that was looked at; `None` when there are no more.
+    pub last: Option<i64>,
+}
+
+/// Deletes what [`has_expired`] finds among the next `limit` rows.
+pub(in crate::jobs) fn expire(
+    tx: &Tx<'_>,
+    tenant: i64,
+    after: i64,
+    before: Timestamp,
+    limit: usize,
+) -> Result<Expired, Error> {
+    let rows = tx.all(
+        "SELECT no, coalesce(finished_at < ?4, 0) FROM jobs INDEXED BY jobs_by_tenant
+         WHERE tenant_no = ?1 AND no > ?2 AND no < ?3 ORDER BY no LIMIT ?5",
+        params![tenant, after, id::first_row_number(before), before.micros(), limit],
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?)),
+    )?;
+    let mut deleted = 0;
+    for (no, _) in rows.iter().filter(|(_, over)| *over) {
+        deleted += tx.execute("DELETE FROM jobs WHERE no = ?1", [no])?;
+    }
+    crate::limits::jobs_deleted(tx, tenant, rows.iter().filter(|(_, over)| *over).map(|(no, _)| *no))?;
+    let last = rows.last().filter(|_| rows.len() == limit).map(|(no, _)| *no);
+    Ok(Expired { deleted, last })
 }
 
 /// Whether any job of the tenant is left.

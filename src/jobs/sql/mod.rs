@@ -3,4 +3,5 @@
 
 pub(super) mod care;
 pub(super) mod read;
+pub(super) mod steps;
 pub(super) mod write;

@@ -1,5 +1,8 @@
 //! What looks at jobs.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
@@ -10,7 +13,8 @@ use crate::jobs::types::{JobId, JobRow, Status};
 use serde_json::value::RawValue;
 
 const JOB: &str = "id, tenant_no, tool, status, priority, attempt, interruptions, due_at, created_at, \
-                   started_at, finished_at, cancel_requested_at IS NOT NULL, options, metadata, retry_of, input, result, error";
+                   started_at, finished_at, cancel_requested_at IS NOT NULL, options, metadata, retry_of, input, result, error, \
+                   concurrency_key, retried_by";
 
 fn job(row: &Row<'_>) -> Result<JobRow, RowError> {
     let time = |column| Ok::<_, RowError>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros));
@@ -37,6 +41,8 @@ fn job(row: &Row<'_>) -> Result<JobRow, RowError> {
         input: raw(row.get(15)?).map_err(|error| wrong(15, error))?,
         result: raw_or_none(row, 16)?,
         error: raw_or_none(row, 17)?,
+        concurrency_key: row.get_ref(18)?.as_str_or_null()?.map(Into::into),
+        retried_by: row.get::<_, Option<[u8; 16]>>(19)?.map(|id| JobId(Uuid::from_bytes(id))),
     })
 }
 
@@ -57,6 +63,80 @@ fn wrong(column: usize, error: impl Into<Box<dyn std::error::Error + Send + Sync
 pub(in crate::jobs) fn get(tx: &Tx<'_>, tenant: i64, id: JobId) -> Result<Option<JobRow>, Error> {
     let sql = format!("SELECT {JOB} FROM jobs WHERE no = ?1 AND id = ?2 AND tenant_no = ?3");
     tx.one(&sql, params![id.no(), id.0.as_bytes(), tenant], job)
+}
+
+/// Anybody's job.
+pub(in crate::jobs) fn get_any(tx: &Tx<'_>, id: JobId) -> Result<Option<JobRow>, Error> {
+    let sql = format!("SELECT {JOB} FROM jobs WHERE no = ?1 AND id = ?2");
+    tx.one(&sql, params![id.no(), id.0.as_bytes()], job)
+}
+
+/// A tenant's row number.
+pub(in crate::jobs) fn tenant_no(tx: &Tx<'_>, id: &str) -> Result<Option<i64>, Error> {
+    tx.one("SELECT no FROM tenants WHERE id = ?1 AND status <> 'deleted'", [id], |row| row.get(0))
+}
+
+/// The jobs, each with its tenant's id; those of a tenant that is being cleared
+/// away are left out.
+pub(in crate::jobs) fn with_tenants(tx: &Tx<'_>, rows: Vec<JobRow>) -> Result<Vec<(JobRow, String)>, Error> {
+    let mut ids: HashMap<i64, Option<String>> = HashMap::new();
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let id = match ids.entry(row.tenant) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let sql = "SELECT id FROM tenants WHERE no = ?1 AND status <> 'deleted'";
+                new.insert(tx.one(sql, [row.tenant], |row| row.get(0))?)
+            }
+        };
+        if let Some(id) = id.clone() {
+            found.push((row, id));
+        }
+    }
+    Ok(found)
+}
+
+/// How many [`to_redrive`] finds, up to `limit`.
+pub(in crate::jobs) fn count_to_redrive(tx: &Tx<'_>, wanted: &Redrive, limit: usize) -> Result<usize, Error> {
+    let counted = redrive(tx, wanted, "no", limit, |_| Ok(()))?;
+    Ok(counted.len())
+}
+
+/// A tenant's jobs that did not succeed and have not been done again, the
+/// oldest first.
+pub(in crate::jobs) fn to_redrive(tx: &Tx<'_>, wanted: &Redrive, limit: usize) -> Result<Vec<JobRow>, Error> {
+    redrive(tx, wanted, JOB, limit, job)
+}
+
+/// Which of a tenant's jobs are to be done again.
+#[derive(Clone, Debug)]
+pub(in crate::jobs) struct Redrive {
+    pub tenant: i64,
+    pub status: Status,
+    /// Names, as a JSON array: what this version does not have stays as it is.
+    pub tools: String,
+    pub created_after: Option<Timestamp>,
+    pub created_before: Option<Timestamp>,
+}
+
+fn redrive<T>(
+    tx: &Tx<'_>,
+    wanted: &Redrive,
+    columns: &str,
+    limit: usize,
+    read: impl FnMut(&Row<'_>) -> Result<T, RowError>,
+) -> Result<Vec<T>, Error> {
+    let sql = format!(
+        "SELECT {columns} FROM jobs INDEXED BY jobs_unsuccessful
+         WHERE tenant_no = ?1 AND status = '{}' AND retried_by IS NULL
+             AND tool IN (SELECT value FROM json_each(?2)) AND no >= ?3 AND created_at >= ?4 AND created_at < ?5
+         ORDER BY no LIMIT ?6",
+        wanted.status.name()
+    );
+    let micros = |time: Option<Timestamp>, otherwise| time.map_or(otherwise, Timestamp::micros);
+    let from = wanted.created_after.map_or(0, id::first_row_number);
+    let (after, before) = (micros(wanted.created_after, 0), micros(wanted.created_before, i64::MAX));
+    tx.all(&sql, params![wanted.tenant, wanted.tools, from, after, before, limit], read)
 }
 
 /// Where a tenant's job stands and the number of its last event.
@@ -81,22 +161,24 @@ pub(in crate::jobs) struct Filter {
 /// Rows that a page looks at before it ends, however few of them fit.
 const SCAN_LIMIT: usize = 20_000;
 
-/// A tenant's jobs, newest first, before row `before`. A page can end early,
-/// with the row to go on from, when very few rows fit the filter.
+/// Jobs, newest first, before row `before`: a tenant's, or everybody's. A page
+/// can end early, with the row to go on from, when very few rows fit the filter.
 pub(in crate::jobs) fn list(
     tx: &Tx<'_>,
-    tenant: i64,
+    tenant: Option<i64>,
     filter: &Filter,
     before: Option<i64>,
     limit: usize,
 ) -> Result<(Vec<JobRow>, Option<i64>), Error> {
     let until = before.unwrap_or(i64::MAX);
-    let (index, status) = by_status(filter.status);
+    let (index, status) = by_status(tenant, filter.status);
+    let whose = whose(tenant);
     // A row number is never less than the time at which it was given out.
     let from = filter.created_after.map_or(0, id::first_row_number);
     let stop = scan_stop(tx, tenant, filter, index, &status, until)?.filter(|stop| *stop > from);
     let mut conditions = String::new();
-    let mut values = vec![Value::Integer(tenant), Value::Integer(until), Value::Integer(stop.unwrap_or(from))];
+    let mut values =
+        vec![tenant.map_or(Value::Null, Value::Integer), Value::Integer(until), Value::Integer(stop.unwrap_or(from))];
     let mut narrow = |condition: &str, value: Value| {
         values.push(value);
         conditions.push_str(&condition.replace('?', &format!("?{}", values.len())));
@@ -116,8 +198,8 @@ pub(in crate::jobs) fn list(
         narrow(" = ?", Value::Text(value.clone()));
     }
     let sql = format!(
-        "SELECT {JOB} FROM jobs INDEXED BY {index}
-         WHERE tenant_no = ?1 AND no < ?2 AND no >= ?3 {status} {conditions}
+        "SELECT {JOB} FROM jobs {index}
+         WHERE {whose} AND no < ?2 AND no >= ?3 {status} {conditions}
          ORDER BY no DESC LIMIT {}",
         limit + 1
     );
@@ -130,22 +212,28 @@ pub(in crate::jobs) fn list(
 }
 
 /// The index in which jobs of a status are few, and the condition that it needs.
-fn by_status(status: Option<Status>) -> (&'static str, String) {
-    match status {
-        None => ("jobs_by_tenant", String::new()),
-        Some(Status::Succeeded) => ("jobs_by_tenant", " AND status = 'succeeded'".into()),
-        Some(status @ (Status::Queued | Status::Running | Status::Waiting)) => {
-            ("jobs_open", format!(" AND finished_at IS NULL AND status = '{}'", status.name()))
+fn by_status(tenant: Option<i64>, status: Option<Status>) -> (&'static str, String) {
+    let named = |status: Status| format!(" AND status = '{}'", status.name());
+    match (tenant, status) {
+        (None, status) => ("NOT INDEXED", status.map(named).unwrap_or_default()),
+        (_, None) => ("INDEXED BY jobs_by_tenant", String::new()),
+        (_, Some(Status::Succeeded)) => ("INDEXED BY jobs_by_tenant", named(Status::Succeeded)),
+        (_, Some(status @ (Status::Queued | Status::Running | Status::Waiting))) => {
+            ("INDEXED BY jobs_open", format!(" AND finished_at IS NULL{}", named(status)))
         }
-        Some(status) => ("jobs_unsuccessful", format!(" AND status = '{}'", status.name())),
+        (_, Some(status)) => ("INDEXED BY jobs_unsuccessful", named(status)),
     }
+}
+
+fn whose(tenant: Option<i64>) -> &'static str {
+    if tenant.is_some() { "tenant_no = ?1" } else { "?1 IS NULL" }
 }
 
 /// The row at which a page must end even when few rows fit the filter; `None`
 /// when there are not so many rows.
 fn scan_stop(
     tx: &Tx<'_>,
-    tenant: i64,
+    tenant: Option<i64>,
     filter: &Filter,
     index: &str,
     status: &str,
@@ -156,10 +244,11 @@ fn scan_stop(
         return Ok(None);
     }
     // What the index is for is left in; the rest is what is looked through.
-    let status = if index == "jobs_by_tenant" { "" } else { status };
+    let status = if index.ends_with("by_tenant") || tenant.is_none() { "" } else { status };
     let sql = format!(
-        "SELECT no FROM jobs INDEXED BY {index} WHERE tenant_no = ?1 AND no < ?2 {status}
-         ORDER BY no DESC LIMIT 1 OFFSET ?3"
+        "SELECT no FROM jobs {index} WHERE {} AND no < ?2 {status}
+         ORDER BY no DESC LIMIT 1 OFFSET ?3",
+        whose(tenant)
     );
     tx.one(&sql, params![tenant, until, SCAN_LIMIT], |row| row.get(0))
 }
@@ -197,6 +286,7 @@ pub(in crate::jobs) struct StepRow {
     pub status: String,
     pub started_at: Timestamp,
     pub finished_at: Timestamp,
+    pub input: Option<Box<RawValue>>,
     pub output: Option<Box<RawValue>>,
     pub error: Option<Box<RawValue>>,
 }
@@ -205,7 +295,7 @@ pub(in crate::jobs) struct StepRow {
 pub(in crate::jobs) fn steps(tx: &Tx<'_>, id: JobId) -> Result<Vec<StepRow>, Error> {
     tx.all(
         "SELECT s.seq, s.kind, s.name, s.attempt, s.status, s.started_at, s.finished_at,
-             CASE WHEN s.status = 'succeeded' THEN coalesce(s.output, j.result) END, s.error
+             CASE WHEN s.status = 'succeeded' THEN coalesce(s.output, j.result) END, s.error, s.input
          FROM job_steps s JOIN jobs j ON j.no = s.job_no WHERE s.job_no = ?1 ORDER BY s.seq LIMIT 10000",
         [id.no()],
         |row| {
@@ -219,6 +309,7 @@ pub(in crate::jobs) fn steps(tx: &Tx<'_>, id: JobId) -> Result<Vec<StepRow>, Err
                 finished_at: Timestamp::from_micros(row.get(6)?),
                 output: raw_or_none(row, 7)?,
                 error: raw_or_none(row, 8)?,
+                input: raw_or_none(row, 9)?,
             })
         },
     )

@@ -3,12 +3,13 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::Timestamp;
 use crate::db::{Error, Tx, params};
 use crate::jobs::event::{Event, Kind};
 use crate::jobs::handler::Registry;
-use crate::jobs::types::{Claim, Ending, Failure, JobId, NewJob, Options, QueueEntry, Status};
+use crate::jobs::types::{Claim, ConcurrencyKey, Ending, Failure, JobId, NewJob, Options, QueueEntry, Status};
 use uuid::Uuid;
 
 /// The event that begins the step of a job that starts at once: it is queued,
@@ -16,9 +17,9 @@ use uuid::Uuid;
 pub(in crate::jobs) const FIRST_STEP: i64 = 3;
 
 /// An event to be written: its kind and data.
-type Draft = (Kind, String);
+pub(super) type Draft = (Kind, String);
 
-fn insert_events(tx: &Tx<'_>, no: i64, first: i64, at: Timestamp, drafts: &[Draft]) -> Result<(), Error> {
+pub(super) fn insert_events(tx: &Tx<'_>, no: i64, first: i64, at: Timestamp, drafts: &[Draft]) -> Result<(), Error> {
     let mut json = String::with_capacity(128);
     for (kind, data) in drafts {
         // The result stands in the job's row; it is not kept twice.
@@ -35,7 +36,7 @@ fn insert_events(tx: &Tx<'_>, no: i64, first: i64, at: Timestamp, drafts: &[Draf
     Ok(())
 }
 
-fn events(job: JobId, first: i64, at: Timestamp, drafts: Vec<Draft>) -> Vec<Arc<Event>> {
+pub(super) fn events(job: JobId, first: i64, at: Timestamp, drafts: Vec<Draft>) -> Vec<Arc<Event>> {
     let event = |(seq, (kind, data))| Arc::new(Event::new(job, seq, kind, at, data));
     (first..).zip(drafts).map(event).collect()
 }
@@ -75,8 +76,8 @@ pub(in crate::jobs) fn insert(tx: &Tx<'_>, job: &NewJob, lease: Option<i64>) -> 
     let no = job.id.no();
     tx.execute(
         "INSERT INTO jobs (no, id, tenant_no, tool, status, priority, attempt, interruptions, last_event, lease,
-             due_at, created_at, started_at, options, metadata, retry_of, input)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+             due_at, created_at, started_at, options, metadata, retry_of, input, concurrency_key)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         params![
             no,
             job.id.0.as_bytes(),
@@ -94,8 +95,15 @@ pub(in crate::jobs) fn insert(tx: &Tx<'_>, job: &NewJob, lease: Option<i64>) -> 
             job.metadata,
             job.retry_of.map(|id| id.0.into_bytes()),
             &*job.input,
+            job.concurrency_key.as_deref(),
         ],
     )?;
+    if let Some(first) = job.retry_of {
+        tx.execute(
+            "UPDATE jobs SET retried_by = ?3 WHERE no = ?1 AND tenant_no = ?2",
+            params![first.no(), job.tenant, job.id.0.as_bytes()],
+        )?;
+    }
     insert_events(tx, no, 1, job.created_at, &drafts)
 }
 
@@ -116,7 +124,7 @@ pub(in crate::jobs) fn claim(
     // its rows, which costs more than the statement itself.
     let claimed = tx.one(
         "SELECT id, attempt + 1, last_event + 2, created_at, options, input, coalesce(started_at, ?2), interruptions,
-             due_at, metadata, retry_of FROM jobs
+             due_at, metadata, retry_of, concurrency_key FROM jobs
          WHERE no = ?1 AND status IN ('queued', 'waiting')",
         params![entry.no, now.micros()],
         |row| {
@@ -133,10 +141,12 @@ pub(in crate::jobs) fn claim(
                 due_at: Timestamp::from_micros(row.get(8)?),
                 metadata: row.get(9)?,
                 retry_of: row.get::<_, Option<[u8; 16]>>(10)?.map(|id| JobId(Uuid::from_bytes(id))),
+                concurrency_key: row.get_ref(11)?.as_str_or_null()?.map(Into::into),
                 created_at: Timestamp::from_micros(row.get(3)?),
                 options: serde_json::from_str(row.get_ref(4)?.as_str()?).unwrap_or_default(),
                 priority: entry.priority,
                 input: row.get_ref(5)?.as_str()?.into(),
+                took_steps: AtomicBool::new(false),
             })
         },
     )?;
@@ -206,9 +216,15 @@ pub(in crate::jobs) fn finish(
     };
     let result = if let Ending::Succeeded(result) = ending { Some(&**result) } else { None };
     let no = claim.id.no();
-    // While the lease is ours nobody else adds events.
-    let first = claim.step + 1;
-    let last = claim.step + i64::try_from(drafts.len()).unwrap_or(0);
+    // While the lease is ours nobody adds events but the job's own steps.
+    let before = if claim.took_steps.load(Ordering::Acquire) {
+        let Some(last) = super::steps::last_event(tx, claim)? else { return Ok(None) };
+        last
+    } else {
+        claim.step
+    };
+    let first = before + 1;
+    let last = before + i64::try_from(drafts.len()).unwrap_or(0);
     let updated = tx.execute(
         "UPDATE jobs SET status = ?3, lease = NULL, last_event = ?4, finished_at = ?5,
              due_at = coalesce(?6, due_at), attempt = attempt - ?7, result = ?8, error = ?9
@@ -264,15 +280,18 @@ pub(in crate::jobs) fn cancel(
     now: Timestamp,
 ) -> Result<Cancel, Error> {
     let found = tx.one(
-        "SELECT status, tool, priority, due_at, last_event FROM jobs WHERE no = ?1 AND id = ?2 AND tenant_no = ?3",
+        "SELECT status, tool, priority, due_at, last_event, concurrency_key FROM jobs
+         WHERE no = ?1 AND id = ?2 AND tenant_no = ?3",
         params![id.no(), id.0.as_bytes(), tenant],
         |row| {
             let status = Status::from_name(row.get_ref(0)?.as_str()?).unwrap_or(Status::Dead);
+            let key = row.get_ref(5)?.as_str_or_null()?;
             let entry = QueueEntry {
                 no: id.no(),
                 tenant,
                 tool: registry.find(row.get_ref(1)?.as_str()?).unwrap_or(0),
                 priority: row.get(2)?,
+                key: key.map(|text| ConcurrencyKey::of(tenant, text)),
                 due_at: Timestamp::from_micros(row.get(3)?),
                 relative: false,
             };
@@ -294,6 +313,26 @@ pub(in crate::jobs) fn cancel(
         }
         _ => Ok(Cancel::Finished(status)),
     }
+}
+
+/// The oldest open job with this concurrency key.
+pub(in crate::jobs) fn with_key(tx: &Tx<'_>, tenant: i64, key: &str) -> Result<Option<JobId>, Error> {
+    tx.one(
+        "SELECT id FROM jobs INDEXED BY jobs_by_concurrency_key
+         WHERE tenant_no = ?1 AND concurrency_key = ?2 AND finished_at IS NULL ORDER BY no LIMIT 1",
+        params![tenant, key],
+        |row| Ok(JobId(Uuid::from_bytes(row.get(0)?))),
+    )
+}
+
+/// Every open job with this concurrency key, the oldest first.
+pub(in crate::jobs) fn all_with_key(tx: &Tx<'_>, tenant: i64, key: &str) -> Result<Vec<JobId>, Error> {
+    tx.all(
+        "SELECT id FROM jobs INDEXED BY jobs_by_concurrency_key
+         WHERE tenant_no = ?1 AND concurrency_key = ?2 AND finished_at IS NULL ORDER BY no",
+        params![tenant, key],
+        |row| Ok(JobId(Uuid::from_bytes(row.get(0)?))),
+    )
 }
 
 /// Marks a job that is not running cancelled.
@@ -323,6 +362,7 @@ pub(in crate::jobs) fn delete(tx: &Tx<'_>, tenant: i64, id: JobId) -> Result<Opt
     if let Some(status) = status.flatten() {
         if status.is_final() {
             tx.execute("DELETE FROM jobs WHERE no = ?1", [id.no()])?;
+            crate::limits::jobs_deleted(tx, tenant, std::iter::once(id.no()))?;
         }
         return Ok(Some(status));
     }

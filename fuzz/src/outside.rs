@@ -1,0 +1,66 @@
+//! What the way out takes from others.
+
+use std::net::IpAddr;
+
+use agentd::config::Target;
+use agentd::outbound::fuzzing;
+use agentd::tools::web;
+
+/// A target that was read is written, and read again as the same.
+pub fn target(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else { return };
+    if let Ok(target) = text.parse::<Target>() {
+        assert_eq!(target.to_string().parse(), Ok(target));
+    }
+}
+
+/// However an address is spelled, it leads to the internet or nowhere. The
+/// standard library's own words for what is inside are the judge.
+pub fn url(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else { return };
+    let Some(Ok(addresses)) = fuzzing::addresses(text) else { return };
+    for address in addresses {
+        let inside = match address.ip() {
+            IpAddr::V4(ip) => {
+                ip.is_private()
+                    || ip.is_loopback()
+                    || ip.is_link_local()
+                    || ip.is_unspecified()
+                    || ip.is_broadcast()
+                    || ip.is_multicast()
+                    || ip.is_documentation()
+            }
+            IpAddr::V6(ip) => ip.to_canonical() != IpAddr::V6(ip) || ip.segments()[0] >> 13 != 1,
+        };
+        assert!(!inside, "{text:?} leads to {address}");
+    }
+}
+
+/// What is unpacked stays within its limit, however it comes.
+pub fn unpack(input: &[u8]) {
+    const LIMIT: usize = 64 * 1024;
+    let [gzip, size, data @ ..] = input else { return };
+    let pieces: Vec<_> = data.chunks(usize::from(*size) + 1).collect();
+    if let Ok(body) = fuzzing::unpack(gzip % 2 == 0, LIMIT, &pieces) {
+        assert!(body.len() <= LIMIT);
+    }
+}
+
+/// A page in some encoding, read as Markdown or as text. The line before the
+/// first line break is what the server said of it.
+pub fn page(input: &[u8]) {
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(0);
+    let (said, page) = input.split_at(end);
+    let markdown = page.len() % 2 == 0;
+    if let Some(content) = web::fuzzing::page(page, str::from_utf8(said).ok(), markdown) {
+        assert_eq!(content.trim(), content);
+    }
+}
+
+/// Rules, and a path after a NUL. Whatever they say, they may be asked for.
+pub fn robots(input: &[u8]) {
+    let end = input.iter().position(|byte| *byte == 0).unwrap_or(input.len());
+    let (robots, path) = input.split_at(end);
+    assert!(web::fuzzing::allowed(robots, "/robots.txt"));
+    let _ = web::fuzzing::allowed(robots, &String::from_utf8_lossy(path));
+}

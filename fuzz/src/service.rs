@@ -1,0 +1,118 @@
+//! The whole service in this process, on a database of its own; jobs are
+//! accepted and never started, so nothing is done that an input asks for.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use actix_http::Request;
+use actix_web::body::BoxBody;
+use actix_web::dev::{Service, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::{Method, Uri, header};
+use actix_web::middleware::from_fn;
+use actix_web::rt::System;
+use actix_web::test::{TestRequest, init_service};
+use actix_web::{App as HttpApp, Error};
+use agentd::app::{App, Extras};
+use agentd::config::{self, Sources};
+use agentd::http::observe;
+use futures_util::future::LocalBoxFuture;
+
+use crate::parsers::scratch;
+
+const KEY: &str = "fuzz-key-of-the-default-tenant";
+const ADMIN: &str = "fuzz-key-of-the-administrator";
+
+type Answer = LocalBoxFuture<'static, Result<ServiceResponse<BoxBody>, Error>>;
+
+struct House {
+    system: actix_web::rt::SystemRunner,
+    call: Box<dyn Fn(Request) -> Answer>,
+    _jobs_on: tokio::runtime::Runtime,
+}
+
+thread_local! {
+    static HOUSE: OnceCell<House> = const { OnceCell::new() };
+}
+
+impl House {
+    fn new() -> Self {
+        let data = scratch().join("data");
+        let environment = BTreeMap::from([
+            ("AGENT_API_KEY", KEY),
+            ("AGENT_ADMIN_KEY", ADMIN),
+            ("AGENTD_DATA_DIR", data.to_str().expect("a path")),
+            // Whatever is sent, it is looked at, as if a proxy had sent it on.
+            ("RATE_LIMIT_ENABLED", "false"),
+            ("AGENTD_SERVER_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
+            ("CORS_ALLOW_ORIGINS", "https://app.example.com"),
+            // What does not start never ends, so nobody may wait for it.
+            ("AGENTD_JOBS_WAIT", "1ms"),
+        ]);
+        let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let sources = Sources { file: None, environment, flags: Vec::new() };
+        let config = config::load(&sources).expect("a configuration").config;
+        let jobs_on = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let jobs_on = jobs_on.expect("a runtime");
+        let handle = jobs_on.handle().clone();
+        let app = jobs_on.block_on(App::build(&config, Extras::default(), handle)).expect("the services");
+        let system = System::new();
+        let service = system
+            .block_on(init_service(HttpApp::new().configure(|routes| app.configure(routes)).wrap(from_fn(observe))));
+        let service = Rc::new(service);
+        let call = move |request| -> Answer {
+            let answer = service.call(request);
+            Box::pin(async move { answer.await.map(|answer| answer.map_into_boxed_body()) })
+        };
+        Self { system, call: Box::new(call), _jobs_on: jobs_on }
+    }
+}
+
+/// A request as it stands on the wire, without its version: `METHOD path`, the
+/// headers, an empty line, the body. Nothing may be answered with 5xx, and every
+/// refusal has the one shape.
+pub fn request(input: &[u8]) {
+    let Some(request) = read(input) else { return };
+    let head = request.method() == Method::HEAD;
+    HOUSE.with(|house| {
+        let house = house.get_or_init(House::new);
+        house.system.block_on(async {
+            let answer = (house.call)(request).await.unwrap_or_else(|error| panic!("no answer: {error}"));
+            let status = answer.status();
+            assert!(!status.is_server_error(), "answered with {status}");
+            let kind = answer.headers().get(header::CONTENT_TYPE).cloned();
+            // A stream goes on for as long as its job.
+            if kind.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
+                return;
+            }
+            let body = actix_web::body::to_bytes(answer.into_body()).await.unwrap_or_default();
+            if status.is_client_error() && !head {
+                assert_eq!(kind.as_ref().map(HeaderValue::as_bytes), Some(&b"application/problem+json"[..]));
+                let problem: serde_json::Value = serde_json::from_slice(&body).expect("a problem is JSON");
+                assert_eq!(problem["status"], status.as_u16());
+            }
+        });
+    });
+}
+
+fn read(input: &[u8]) -> Option<Request> {
+    let end = input.windows(2).position(|pair| pair == b"\n\n").unwrap_or(input.len());
+    let (head, body) = input.split_at(end);
+    let body = body.get(2..).unwrap_or_default();
+    let mut lines = str::from_utf8(head).ok()?.lines();
+    let (method, path) = lines.next()?.split_once(' ')?;
+    let uri = Uri::try_from(path).ok().filter(|_| path.starts_with('/'))?;
+    let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut request = TestRequest::default()
+        .peer_addr(peer)
+        .method(Method::from_bytes(method.as_bytes()).ok()?)
+        .uri(&uri.to_string());
+    request = request.insert_header(("X-API-Key", KEY)).insert_header(("X-Admin-Key", ADMIN));
+    for line in lines {
+        let (name, value) = line.split_once(':')?;
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        request = request.append_header((name, HeaderValue::from_str(value.trim()).ok()?));
+    }
+    Some(request.set_payload(body.to_vec()).to_request())
+}

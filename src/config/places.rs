@@ -1,0 +1,51 @@
+//! Where a service's files are: what the verbs that work on a service have to
+//! know of its configuration. Nothing else of it is looked at, so they also
+//! work for somebody who may not read its secrets, and while the file is being
+//! edited.
+
+use std::path::{Path, PathBuf};
+
+use super::reader::Reader;
+use super::sections::{CONTROL_SOCKET, DataSection};
+use super::setting::ControlSocket;
+use super::{Config, Fault, Sources};
+
+/// Where a service's files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The database file.
+    pub database: PathBuf,
+    /// The control socket; `None` when it is switched off.
+    pub control_socket: Option<PathBuf>,
+}
+
+impl Places {
+    /// Reads them from the same sources as the service does.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or one of these keys is wrong.
+    pub fn find(sources: &Sources) -> Result<Self, Vec<Fault>> {
+        let mut reader = Reader::new(sources)?;
+        let dir = DataSection::read_dir(&mut reader);
+        let database = DataSection::read_database(&mut reader, &dir);
+        let socket = reader.optional(CONTROL_SOCKET);
+        reader.faults()?;
+        Ok(Self { database, control_socket: control_socket(socket.as_ref(), &dir) })
+    }
+}
+
+impl Config {
+    /// The control socket; `None` when it is switched off.
+    #[must_use]
+    pub fn control_socket(&self) -> Option<PathBuf> {
+        control_socket(self.server.control_socket.as_ref(), &self.data.dir)
+    }
+}
+
+fn control_socket(configured: Option<&ControlSocket>, dir: &Path) -> Option<PathBuf> {
+    match configured {
+        None => Some(dir.join("control.sock")),
+        Some(ControlSocket::Off) => None,
+        Some(ControlSocket::At(path)) => Some(path.clone()),
+    }
+}

@@ -1,0 +1,130 @@
+//! Which certificate a client is shown. It is looked up at each handshake, so a
+//! new one counts from the next connection on, and those that are open go on.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::clock::Timestamp;
+use crate::config::CertName;
+
+/// What a client offers that wants to see a `tls-alpn-01` challenge (RFC 8737).
+pub const ACME_TLS: &[u8] = b"acme-tls/1";
+
+/// Where a certificate comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Made here; clients do not trust it.
+    SelfSigned,
+    /// From files.
+    Files,
+    /// By ACME.
+    Acme,
+}
+
+/// A certificate that clients are shown.
+#[derive(Clone)]
+pub struct Shown {
+    /// Where it comes from.
+    pub source: Source,
+    /// What it is shown for.
+    pub names: Vec<CertName>,
+    /// Not valid before.
+    pub not_before: Timestamp,
+    /// Not valid after.
+    pub not_after: Timestamp,
+    /// Chain and key.
+    pub key: Arc<CertifiedKey>,
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shown({:?}, {:?}, until {:?})", self.source, self.names, self.not_after)
+    }
+}
+
+/// All certificates of the service. Clones share them.
+#[derive(Clone, Default)]
+pub struct Certificates(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    shown: RwLock<Vec<Arc<Shown>>>,
+    challenges: RwLock<HashMap<String, Arc<CertifiedKey>>>,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Certificates").field(&self.all()).finish()
+    }
+}
+
+impl Certificates {
+    /// Shows a certificate from now on, in place of those from the same source
+    /// for the same names.
+    pub fn install(&self, new: Shown) {
+        let mut shown = self.0.shown.write().unwrap_or_else(PoisonError::into_inner);
+        let mut rest: Vec<_> =
+            shown.iter().filter(|old| old.source != new.source || old.names != new.names).cloned().collect();
+        rest.push(Arc::new(new));
+        // One that clients trust comes before one that they do not.
+        rest.sort_by_key(|shown| shown.source == Source::SelfSigned);
+        *shown = rest;
+    }
+
+    /// Shows those no longer that are not wanted any more.
+    pub fn retain(&self, wanted: impl Fn(&Shown) -> bool) {
+        self.0.shown.write().unwrap_or_else(PoisonError::into_inner).retain(|shown| wanted(shown));
+    }
+
+    /// All that are shown; trusted ones first.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Shown>> {
+        self.0.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows a certificate to ACME servers that ask for the name's challenge
+    /// `tls-alpn-01` (RFC 8737). For an address the name is its reverse one
+    /// (RFC 8738, 6).
+    pub fn set_challenge(&self, name: String, key: Arc<CertifiedKey>) {
+        self.0.challenges.write().unwrap_or_else(PoisonError::into_inner).insert(name, key);
+    }
+
+    /// Shows it no longer.
+    pub fn remove_challenge(&self, name: &str) {
+        self.0.challenges.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// The certificate for a name; the first of all when there is none for it
+    /// or no name was said.
+    fn of(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let shown = self.0.shown.read().unwrap_or_else(PoisonError::into_inner);
+        let by_name = name.and_then(|name| shown.iter().find(|shown| shown.names.iter().any(|it| fits(it, name))));
+        by_name.or_else(|| shown.first()).map(|shown| shown.key.clone())
+    }
+}
+
+fn fits(pattern: &CertName, name: &str) -> bool {
+    match pattern {
+        CertName::Dns(pattern) => match pattern.strip_prefix("*.") {
+            Some(rest) => name.split_once('.').is_some_and(|(_, behind)| behind.eq_ignore_ascii_case(rest)),
+            None => pattern.eq_ignore_ascii_case(name),
+        },
+        CertName::Ip(address) => name.parse::<IpAddr>().is_ok_and(|it| it == *address),
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asks_for_challenge = hello.alpn().is_some_and(|mut offered| offered.any(|it| it == ACME_TLS));
+        if asks_for_challenge {
+            let challenges = self.0.challenges.read().unwrap_or_else(PoisonError::into_inner);
+            return challenges.get(hello.server_name()?).cloned();
+        }
+        self.of(hello.server_name())
+    }
+}

@@ -1,0 +1,42 @@
+"""What schemathesis cannot know from the document: names of things that exist."""
+
+import itertools
+import re
+
+import schemathesis
+
+TOOLS = [
+    {"tool": "echo", "input": {"hello": "world"}},
+    {"tool": "math.eval", "input": {"expression": "1 + 1"}},
+    {"tool": "time.now", "input": {}},
+]
+
+
+@schemathesis.hook
+def filter_case(context, case):
+    """Headers that a service does not know are no fault of a request."""
+    return "x-schemathesis-unknown-property" not in (case.headers or {})
+
+
+NUMBERS = itertools.count()
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    """A valid Idempotency-Key is used once: the answer to a repeat speaks of
+    something that may have been deleted since. Repeats have tests of their own.
+    """
+    for name, value in (case.headers or {}).items():
+        if name.lower() == "idempotency-key" and re.fullmatch("[!-~]([ -~]*[!-~])?", str(value)):
+            case.headers[name] = f"{next(NUMBERS)}-{value}"[:255]
+
+
+@schemathesis.hook
+def map_body(context, body):
+    """Half of the submissions name a tool that there is, so that they go further."""
+    operation = context.operation
+    if operation is None or operation.definition.raw.get("operationId") not in {"submitJob", "runAgent"}:
+        return body
+    if isinstance(body, dict) and isinstance(body.get("tool"), str) and len(body) % 2 == 0:
+        return {**body, **TOOLS[len(body["tool"]) % len(TOOLS)]}
+    return body
