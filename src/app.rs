@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, KeyHasher};
 use crate::clock::Clock;
-use crate::config::{Config, SearchProvider, Secret};
-use crate::db::{self, Db, FolderLock, OpenError};
+use crate::config::{Config, SearchProvider, Secret, Sources};
+use crate::db::{self, Db, FolderLock, OpenError, Progress};
 use crate::http::cors::Cors;
 use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
 use crate::id::{IdSource, random_bytes};
@@ -40,6 +40,17 @@ pub struct Extras {
     pub clock: Option<Clock>,
     /// Handlers beside the built-in tools.
     pub handlers: Vec<Handler>,
+    /// Migrations after those of this binary.
+    pub migrations: Vec<db::migrate::Migration>,
+}
+
+/// How the process was started.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// What the configuration was read from, and is again at a reload.
+    pub sources: Sources,
+    /// Counts while a migration gets further.
+    pub progress: Progress,
 }
 
 /// Why the service could not be built.
@@ -104,11 +115,11 @@ impl App {
     ///
     /// # Errors
     /// When the folder, the database or a secret cannot be used.
-    pub async fn build(config: &Config, extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
+    pub async fn build(config: &Config, start: Start, extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
         let clock = extras.clock.unwrap_or_else(Clock::system);
         let lock = lock(config)?;
         let metrics = Metrics::new();
-        let (db, migrated) = Db::open(db_options(config), &metrics)?;
+        let (db, migrated) = Db::open(db_options(config, start.progress, extras.migrations), &metrics)?;
         if migrated.from != migrated.to {
             tracing::info!(from = migrated.from, to = migrated.to, snapshot = ?migrated.snapshot, "migrated the database");
         }
@@ -267,7 +278,7 @@ fn lock(config: &Config) -> Result<Vec<FolderLock>, OpenError> {
     Ok(locks)
 }
 
-fn db_options(config: &Config) -> db::Options {
+fn db_options(config: &Config, progress: Progress, more_migrations: Vec<db::migrate::Migration>) -> db::Options {
     db::Options {
         path: config.data.database.clone(),
         readers: READERS,
@@ -275,6 +286,8 @@ fn db_options(config: &Config) -> db::Options {
         queue: DB_QUEUE,
         wal_bound: config.data.wal_bound,
         min_free_bytes: config.data.min_free,
+        progress,
+        more_migrations,
     }
 }
 
