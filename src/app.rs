@@ -1,6 +1,8 @@
 //! The composition root: builds every service once, in order, and connects
 //! them. Nothing below knows how it is put together.
 
+mod reload;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, KeyHasher};
 use crate::clock::Clock;
-use crate::config::{Config, SearchProvider, Secret, Sources};
+use crate::config::{Config, SearchProvider, Secret, Shown, Sources};
 use crate::db::{self, Db, FolderLock, OpenError, Progress};
 use crate::http::cors::Cors;
 use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
@@ -49,6 +51,8 @@ pub struct Extras {
 pub struct Start {
     /// What the configuration was read from, and is again at a reload.
     pub sources: Sources,
+    /// What it said.
+    pub shown: Vec<Shown>,
     /// Counts while a migration gets further.
     pub progress: Progress,
 }
@@ -94,6 +98,7 @@ pub struct App {
     pub outbound: Outbound,
     auth: Arc<Auth>,
     proxies: Arc<TrustedProxies>,
+    reloader: Arc<reload::Reloader>,
     body_limits: BodyLimits,
     http_metrics: HttpMetrics,
     health: Arc<health::Health>,
@@ -106,7 +111,7 @@ pub struct App {
 /// Every route of the service.
 #[must_use]
 pub fn routes() -> Routes {
-    jobs::routes().and(tenants::routes()).and(health::routes()).and(docs::routes())
+    jobs::routes().and(tenants::routes()).and(health::routes()).and(docs::routes()).and(reload::routes())
 }
 
 impl App {
@@ -156,10 +161,14 @@ impl App {
         let jobs = Jobs::new(parts, &metrics)?;
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
+        let proxies = Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone()));
+        let live = reload::Live { auth: auth.clone(), proxies: proxies.clone() };
+        let reloader = reload::Reloader::new(start.sources, config, start.shown, live).map_err(BuildError::Secret)?;
         Ok(Self {
             health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
-            proxies: Arc::new(TrustedProxies(config.server.trusted_proxies.clone())),
+            reloader: Arc::new(reloader),
+            proxies,
             body_limits: BodyLimits { bytes: config.server.body_bytes, time: config.server.body_time },
             docs: Arc::new(docs::Docs::new(routes.clone())),
             routes,
@@ -228,6 +237,7 @@ impl App {
             .app_data(web::Data::from(self.auth.clone()))
             .app_data(web::Data::from(self.auth.cors().clone()))
             .app_data(web::Data::from(self.proxies.clone()))
+            .app_data(web::Data::from(self.reloader.clone()))
             .app_data(web::Data::from(self.tenants.clone()))
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))

@@ -91,6 +91,22 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
+impl Config {
+    /// Every secret with its key.
+    #[must_use]
+    pub fn secrets(&self) -> [(&'static str, &Secret); 7] {
+        [
+            ("auth.admin_key", &self.auth.admin_key),
+            ("auth.key_hash_secret", &self.auth.key_hash_secret),
+            ("auth.api_key", &self.auth.api_key),
+            ("auth.metrics_token", &self.auth.metrics_token),
+            ("web.tavily_api_key", &self.web.tavily_api_key),
+            ("web.brave_api_key", &self.web.brave_api_key),
+            ("acme.eab_key", &self.acme.eab_key),
+        ]
+    }
+}
+
 impl Sources {
     /// This process's environment and a file, if there is one.
     #[must_use]

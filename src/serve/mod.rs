@@ -13,7 +13,7 @@ use actix_web::{App as HttpApp, HttpServer};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, BuildError, Extras, Start};
-use crate::config::{Config, Sources};
+use crate::config::{Config, Loaded, Sources};
 use crate::db::Progress;
 use crate::http;
 
@@ -54,11 +54,12 @@ pub enum ServeError {
 ///
 /// # Errors
 /// When it could not be started.
-pub fn run(config: &Config, sources: Sources, extras: Extras) -> Result<(), ServeError> {
-    run_until_told(config, sources, extras).inspect_err(|error| systemd::failed(error))
+pub fn run(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(), ServeError> {
+    run_until_told(loaded, sources, extras).inspect_err(|error| systemd::failed(error))
 }
 
-fn run_until_told(config: &Config, sources: Sources, extras: Extras) -> Result<(), ServeError> {
+fn run_until_told(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(), ServeError> {
+    let config = &loaded.config;
     let open_files = files::raise_limit();
     tracing::info!(open_files, "starting");
     // Bound first, so that a taken port is told before the data is touched;
@@ -70,7 +71,7 @@ fn run_until_told(config: &Config, sources: Sources, extras: Extras) -> Result<(
     };
     let jobs_on = tokio::runtime::Builder::new_multi_thread().thread_name("agentd-job").enable_all().build()?;
     let handle = jobs_on.handle().clone();
-    let start = Start { sources, progress: Progress::default() };
+    let start = Start { sources, shown: loaded.shown.clone(), progress: Progress::default() };
     let starting = systemd::Starting::watch(start.progress.clone());
     let app = jobs_on.block_on(App::build(config, start, extras, handle.clone()))?;
     drop(starting);
