@@ -57,7 +57,7 @@ pub enum ServeError {
 /// # Errors
 /// When it could not be started.
 pub fn run(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(), ServeError> {
-    run_until_told(loaded, sources, extras).inspect_err(|error| systemd::failed(error))
+    run_until_told(loaded, sources, extras).inspect_err(systemd::failed)
 }
 
 fn run_until_told(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(), ServeError> {

@@ -165,7 +165,7 @@ impl Handed {
     fn over(socket: impl Into<OwnedFd>, names: &[&str]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let agentd = env!("CARGO_BIN_EXE_agentd");
-        let again: String = (0..names.len()).map(|place| format!("{}<&0 ", place + 3)).collect();
+        let again = (0..names.len()).fold(String::new(), |all, place| all + &format!("{}<&0 ", place + 3));
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("export LISTEN_PID=$$; exec \"$0\" \"$@\" {again}</dev/null"));
         command.args([agentd, "serve", "--data-dir"]).arg(folder.path().join("data"));
