@@ -24,7 +24,8 @@ use crate::limits::{Limits, Quota};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
-use crate::{agents, docs, health, tools};
+use crate::tls::{Certificates, HttpChallenges};
+use crate::{agents, docs, health, tls, tools};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -75,6 +76,9 @@ pub enum BuildError {
     /// The way out cannot be made.
     #[error(transparent)]
     Outbound(#[from] outbound::BuildError),
+    /// There is no certificate that could be shown.
+    #[error(transparent)]
+    Tls(#[from] tls::Fault),
 }
 
 impl From<prometheus::Error> for BuildError {
@@ -96,6 +100,12 @@ pub struct App {
     pub metrics: Metrics,
     /// The way out.
     pub outbound: Outbound,
+    /// What clients are shown.
+    pub certificates: Certificates,
+    /// What ACME servers are answered over plain HTTP.
+    pub challenges: HttpChallenges,
+    /// The certificate that there is without asking anybody.
+    pub kept: tls::Kept,
     auth: Arc<Auth>,
     proxies: Arc<TrustedProxies>,
     reloader: Arc<reload::Reloader>,
@@ -123,6 +133,8 @@ impl App {
     pub async fn build(config: &Config, start: Start, extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
         let clock = extras.clock.unwrap_or_else(Clock::system);
         let lock = lock(config)?;
+        let certificates = Certificates::default();
+        let kept = tls::Kept::open(config, &certificates, &clock)?;
         let metrics = Metrics::new();
         let (db, migrated) = Db::open(db_options(config, start.progress, extras.migrations), &metrics)?;
         if migrated.from != migrated.to {
@@ -162,7 +174,8 @@ impl App {
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
         let proxies = Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone()));
-        let live = reload::Live { auth: auth.clone(), proxies: proxies.clone() };
+        let live =
+            reload::Live { auth: auth.clone(), proxies: proxies.clone(), kept: kept.clone(), clock: clock.clone() };
         let reloader = reload::Reloader::new(start.sources, config, start.shown, live).map_err(BuildError::Secret)?;
         Ok(Self {
             health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
@@ -179,6 +192,9 @@ impl App {
             tenants,
             metrics,
             outbound,
+            certificates,
+            challenges: HttpChallenges::default(),
+            kept,
             auth,
         })
     }
@@ -220,6 +236,7 @@ impl App {
             }
         });
         self.jobs.start(&self.stop).await?;
+        jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
         let app = self.clone();
         jobs_on.spawn(async move {
             // Only the pause is cut short: a flush that is dropped would be

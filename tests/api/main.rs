@@ -49,6 +49,7 @@ mod start;
 mod steps;
 mod systemd;
 mod tenants;
+mod tls;
 mod usage;
 mod waiting;
 mod web;

@@ -2,6 +2,7 @@
 
 use tempfile::TempDir;
 
+use crate::support::tls::{Dial, Made, replace};
 use crate::support::{Client, Server, Setup};
 
 /// A service on a file that a test changes.
@@ -142,4 +143,23 @@ fn without_a_service_the_verb_says_so() {
     server.stop();
     let said = server.agentd(&["reload"]).refused(69);
     assert!(said.contains("no service at"), "{said}");
+}
+
+#[test]
+fn a_certificate_is_looked_at_at_once_and_a_broken_one_refused() {
+    let (first, second) = (Made::of(&["a.test"]), Made::of(&["b.test"]));
+    let folder = TempDir::new().expect("a folder");
+    let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
+    first.write(&certificate, &key);
+    let text = format!("[tls]\nmode = \"files\"\ncert_file = {certificate:?}\nkey_file = {key:?}\n");
+    let place = Place::new(&text);
+    let shown = || Dial::anybody(&place.server.address()).connect().expect("a connection").serial();
+    assert_eq!(shown(), first.serial);
+    replace(&certificate, &second.certificate);
+    let said = place.refused(&format!("{text}[limits]\nrequests_per_minute = 3\n"));
+    assert!(said.contains("does not belong to the key"), "{said}");
+    assert_eq!((shown(), limit(&place.server.client()).as_str()), (first.serial.clone(), "120"));
+    replace(&key, &second.key);
+    place.reload(&text);
+    assert_eq!(shown(), second.serial);
 }
