@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, KeyHasher};
 use crate::clock::Clock;
-use crate::config::{Config, SearchProvider, Secret};
+use crate::config::{Config, SearchProvider, Secret, TlsMode};
 use crate::db::{self, Db, FolderLock, OpenError};
 use crate::http::cors::Cors;
 use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
@@ -22,6 +22,7 @@ use crate::limits::{Limits, Quota};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
+use crate::users::{self, Users};
 use crate::{agents, docs, health, tools};
 
 /// How often it is written when keys were last used and what tenants used.
@@ -81,6 +82,7 @@ pub struct App {
     pub metrics: Metrics,
     /// The way out.
     pub outbound: Outbound,
+    users: Arc<Users>,
     auth: Arc<Auth>,
     proxies: Arc<TrustedProxies>,
     body_limits: BodyLimits,
@@ -95,7 +97,7 @@ pub struct App {
 /// Every route of the service.
 #[must_use]
 pub fn routes() -> Routes {
-    jobs::routes().and(tenants::routes()).and(health::routes()).and(docs::routes())
+    jobs::routes().and(tenants::routes()).and(users::routes()).and(health::routes()).and(docs::routes())
 }
 
 impl App {
@@ -124,6 +126,9 @@ impl App {
                  put the old secret back, or make new keys"
             );
         }
+        let secure = config.tls.mode != TlsMode::Off;
+        let users = Arc::new(Users::new(db.clone(), clock.clone(), auth.clone(), secure));
+        users.load().await?;
         let outbound = build_outbound(config, &metrics)?;
         let mut registry = Registry::default();
         tools::register(&mut registry, outbound.clone(), web_options(config, &outbound)?)
@@ -157,6 +162,7 @@ impl App {
             db,
             jobs,
             tenants,
+            users,
             metrics,
             outbound,
             auth,
@@ -218,6 +224,7 @@ impl App {
             .app_data(web::Data::from(self.auth.cors().clone()))
             .app_data(web::Data::from(self.proxies.clone()))
             .app_data(web::Data::from(self.tenants.clone()))
+            .app_data(web::Data::from(self.users.clone()))
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))
             .app_data(web::Data::new(self.jobs.clone()))
@@ -239,6 +246,9 @@ impl App {
     async fn flush(&self) {
         if let Err(error) = self.tenants.flush_last_used().await {
             tracing::warn!(%error, "the last use of keys could not be written");
+        }
+        if let Err(error) = self.users.flush().await {
+            tracing::warn!(%error, "the last use of sessions could not be written");
         }
         if let Err(error) = self.auth.limits().flush_usage(&self.db).await {
             tracing::warn!(%error, "what tenants have used could not be written");

@@ -28,6 +28,8 @@ pub mod tools;
 pub mod jobs;
 // Tenants and their API keys.
 pub mod tenants;
+// People who administer the service.
+pub mod users;
 // Who is calling and what they may do.
 pub mod auth;
 // What each tenant may use and has used.

@@ -13,7 +13,7 @@ const LEVELS: &[&[&str]] = &[
     &["app"],
     &["agents", "tools", "health", "docs", "tls"],
     &["jobs"],
-    &["tenants"],
+    &["tenants", "users"],
     &["auth"],
     &["limits"],
     &["http", "outbound", "telemetry"],
