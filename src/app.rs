@@ -22,8 +22,9 @@ use crate::limits::{Limits, Quota};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
+use crate::tls::Certificates;
 use crate::users::{self, Users};
-use crate::{agents, docs, health, tools};
+use crate::{agents, docs, health, status, tools};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -82,6 +83,10 @@ pub struct App {
     pub metrics: Metrics,
     /// The way out.
     pub outbound: Outbound,
+    /// How the service is.
+    pub status: Arc<status::Status>,
+    /// What clients are shown.
+    pub certificates: Certificates,
     users: Arc<Users>,
     auth: Arc<Auth>,
     proxies: Arc<TrustedProxies>,
@@ -97,7 +102,12 @@ pub struct App {
 /// Every route of the service.
 #[must_use]
 pub fn routes() -> Routes {
-    jobs::routes().and(tenants::routes()).and(users::routes()).and(health::routes()).and(docs::routes())
+    jobs::routes()
+        .and(tenants::routes())
+        .and(users::routes())
+        .and(status::routes())
+        .and(health::routes())
+        .and(docs::routes())
 }
 
 impl App {
@@ -150,6 +160,8 @@ impl App {
         let jobs = Jobs::new(parts, &metrics)?;
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
+        let certificates = Certificates::default();
+        let status = status::Status::new(config, db.clone(), jobs.clone(), users.clone(), certificates.clone(), clock);
         Ok(Self {
             health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
@@ -163,6 +175,8 @@ impl App {
             jobs,
             tenants,
             users,
+            status: Arc::new(status),
+            certificates,
             metrics,
             outbound,
             auth,
@@ -225,6 +239,7 @@ impl App {
             .app_data(web::Data::from(self.proxies.clone()))
             .app_data(web::Data::from(self.tenants.clone()))
             .app_data(web::Data::from(self.users.clone()))
+            .app_data(web::Data::from(self.status.clone()))
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))
             .app_data(web::Data::new(self.jobs.clone()))

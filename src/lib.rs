@@ -14,6 +14,8 @@ pub mod cli;
 pub mod serve;
 // Builds every service once and hands out cheap clones.
 pub mod app;
+// How the service is, for the people who look after it.
+pub mod status;
 // What tells others how the service is.
 pub mod health;
 // The interface as a document and as a page.

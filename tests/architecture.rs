@@ -11,6 +11,7 @@ const LEVELS: &[&[&str]] = &[
     &["cli"],
     &["serve"],
     &["app"],
+    &["status"],
     &["agents", "tools", "health", "docs", "tls"],
     &["jobs"],
     &["tenants", "users"],

@@ -1,0 +1,254 @@
+//! How the service is, for the people who look after it: one answer with
+//! everything, and one line for the service manager. Whatever is not as it
+//! should be comes with what to do about it.
+
+mod certificate;
+mod routes;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+pub use routes::routes;
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::{CertName, Config, TlsMode};
+use crate::db::{self, Db};
+use crate::jobs::Jobs;
+use crate::tls::Certificates;
+use crate::users::Users;
+use certificate::CertificateView;
+
+/// A certificate that ends sooner than this should have been renewed.
+const LATE: Duration = Duration::from_secs(5 * 86_400);
+/// Jobs that wait longer than this wait too long.
+const LONG_WAIT: Duration = Duration::from_secs(600);
+
+/// What of the configuration is shown, and decides what is fine.
+#[derive(Clone, Debug)]
+struct Facts {
+    listen: SocketAddr,
+    data: PathBuf,
+    mode: TlsMode,
+    domains: Vec<CertName>,
+}
+
+/// The service. One per process, behind an `Arc`.
+pub struct Status {
+    db: Db,
+    jobs: Jobs,
+    users: Arc<Users>,
+    certificates: Certificates,
+    clock: Clock,
+    started_at: Timestamp,
+    facts: Facts,
+}
+
+/// Everything at once.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Status")]
+pub struct Report {
+    version: &'static str,
+    state: State,
+    started_at: Timestamp,
+    /// Where it answers, as people write it.
+    address: String,
+    data_dir: String,
+    /// Nobody has made the first user yet: `agentd setup` does.
+    in_setup: bool,
+    tls: TlsReport,
+    queue: Queue,
+    storage: Storage,
+    /// When the last backup was made; this version makes none.
+    last_backup_at: Option<Timestamp>,
+    /// What is not as it should be.
+    warnings: Vec<Warning>,
+}
+
+/// Whether it does its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+enum State {
+    Starting,
+    Running,
+    Stopping,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct TlsReport {
+    /// Where certificates come from.
+    #[schemars(extend("enum" = ["off", "self_signed", "files", "acme"]))]
+    mode: &'static str,
+    /// Those that are shown to clients.
+    certificates: Vec<CertificateView>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Queue {
+    running: usize,
+    /// That wait for a place.
+    waiting: usize,
+    /// That wait for their time.
+    delayed: usize,
+    /// Since when the one has waited that waits longest.
+    oldest_since: Option<Timestamp>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Storage {
+    database_bytes: u64,
+    /// The database's write-ahead log.
+    log_bytes: u64,
+    /// Left on the file system.
+    free_bytes: u64,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "StatusWarning")]
+struct Warning {
+    what: String,
+    /// What to do about it.
+    todo: String,
+}
+
+impl Warning {
+    fn new(what: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { what: what.into(), todo: todo.into() }
+    }
+}
+
+impl Status {
+    /// Looks at these from now on.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        db: Db,
+        jobs: Jobs,
+        users: Arc<Users>,
+        certificates: Certificates,
+        clock: Clock,
+    ) -> Self {
+        let facts = Facts {
+            listen: config.server.listen,
+            data: config.data.dir.clone(),
+            mode: config.tls.mode,
+            domains: config.acme.domains.clone(),
+        };
+        Self { started_at: clock.now(), db, jobs, users, certificates, clock, facts }
+    }
+
+    /// How it is, in one line for the service manager. Reads no disk.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut parts = vec![match self.state() {
+            State::Starting => "starting".to_owned(),
+            State::Running if self.users.any() => "running".into(),
+            State::Running => "running, not set up: agentd setup".into(),
+            State::Stopping => "stopping".into(),
+        }];
+        if let Some(shown) = self.certificates.all().first() {
+            let name = shown.names.first().map_or_else(|| "this host".into(), ToString::to_string);
+            let until = shown.not_after.to_string();
+            parts.push(format!("certificate of {name} until {}", until.get(..10).unwrap_or(&until)));
+        }
+        let (waiting, _, running) = self.jobs.counts();
+        parts.push(format!("{running} jobs run, {waiting} wait"));
+        parts.extend(self.warnings(None).into_iter().filter(|_| self.users.any()).map(|warning| warning.what));
+        parts.join("; ")
+    }
+
+    async fn report(&self) -> Result<Report, db::Error> {
+        let oldest_since = self.jobs.oldest_waiting().await?;
+        let (waiting, delayed, running) = self.jobs.counts();
+        let (database_bytes, log_bytes) = self.db.file_bytes();
+        let shown = self.certificates.all();
+        Ok(Report {
+            version: env!("CARGO_PKG_VERSION"),
+            state: self.state(),
+            started_at: self.started_at,
+            address: self.facts.address(),
+            data_dir: self.facts.data.display().to_string(),
+            in_setup: !self.users.any(),
+            tls: TlsReport {
+                mode: self.facts.mode_name(),
+                certificates: shown.iter().map(|shown| CertificateView::of(shown)).collect(),
+            },
+            queue: Queue { running, waiting, delayed, oldest_since },
+            storage: Storage { database_bytes, log_bytes, free_bytes: self.db.free_bytes() },
+            last_backup_at: None,
+            warnings: self.warnings(oldest_since),
+        })
+    }
+
+    fn state(&self) -> State {
+        if self.jobs.is_draining() {
+            State::Stopping
+        } else if self.jobs.is_running() {
+            State::Running
+        } else {
+            State::Starting
+        }
+    }
+
+    fn warnings(&self, oldest_since: Option<Timestamp>) -> Vec<Warning> {
+        let now = self.clock.now();
+        let mut warnings = Vec::new();
+        if let Some(fault) = self.db.fault() {
+            let what = format!("the database cannot be written: {fault}");
+            warnings.push(Warning::new(what, "look at the disk; work goes on by itself once it takes writes again"));
+        }
+        if self.db.nearly_full() {
+            let what =
+                format!("the disk is nearly full ({} bytes are left), so new jobs are refused", self.db.free_bytes());
+            warnings.push(Warning::new(what, format!("free some space on the disk of {}", self.facts.data.display())));
+        }
+        if !self.users.any() {
+            let todo = "sudo agentd setup makes the first user and gets a certificate";
+            warnings.push(Warning::new("the service is not set up: nobody can sign in", todo));
+        }
+        if oldest_since.is_some_and(|since| now.since(since) > LONG_WAIT) {
+            let what = "jobs have been waiting for a place for more than ten minutes";
+            warnings.push(Warning::new(
+                what,
+                "agentd job list --status queued shows them; jobs.concurrency is how many run",
+            ));
+        }
+        warnings.extend(self.facts.exposed());
+        let shown = self.certificates.all();
+        warnings.extend(certificate::warnings(&shown, &self.facts, now));
+        warnings
+    }
+}
+
+impl Facts {
+    fn mode_name(&self) -> &'static str {
+        match self.mode {
+            TlsMode::Off => "off",
+            TlsMode::SelfSigned => "self_signed",
+            TlsMode::Files => "files",
+            TlsMode::Acme => "acme",
+        }
+    }
+
+    fn address(&self) -> String {
+        let scheme = if self.mode == TlsMode::Off { "http" } else { "https" };
+        let port = self.listen.port();
+        match self.domains.iter().find(|name| !name.is_wildcard()).filter(|_| self.mode == TlsMode::Acme) {
+            Some(name) if port == 443 => format!("{scheme}://{name}"),
+            Some(name) => format!("{scheme}://{name}:{port}"),
+            None => format!("{scheme}://{}", self.listen),
+        }
+    }
+
+    fn exposed(&self) -> Option<Warning> {
+        let plain = self.mode == TlsMode::Off && !self.listen.ip().to_canonical().is_loopback();
+        let what = format!("{} is plain HTTP on the network: everyone on the way can read keys and jobs", self.listen);
+        plain.then(|| Warning::new(what, "set tls.mode, or listen on 127.0.0.1 behind something that encrypts"))
+    }
+}
