@@ -1,7 +1,7 @@
 //! The composition root: builds every service once, in order, and connects
 //! them. Nothing below knows how it is put together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
 use crate::tls::Certificates;
 use crate::users::{self, Users};
-use crate::{agents, docs, health, status, tools};
+use crate::{agents, docs, health, setup, status, tools};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -88,6 +88,7 @@ pub struct App {
     /// What clients are shown.
     pub certificates: Certificates,
     users: Arc<Users>,
+    setup: Arc<setup::Setup>,
     auth: Arc<Auth>,
     proxies: Arc<TrustedProxies>,
     body_limits: BodyLimits,
@@ -105,6 +106,7 @@ pub fn routes() -> Routes {
     jobs::routes()
         .and(tenants::routes())
         .and(users::routes())
+        .and(setup::routes())
         .and(status::routes())
         .and(health::routes())
         .and(docs::routes())
@@ -161,6 +163,14 @@ impl App {
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
         let certificates = Certificates::default();
+        let setup = setup::Setup::new(
+            db.clone(),
+            clock.clone(),
+            users.clone(),
+            tenants.clone(),
+            config.data.dir.clone(),
+            runtime_folder(),
+        );
         let status = status::Status::new(config, db.clone(), jobs.clone(), users.clone(), certificates.clone(), clock);
         Ok(Self {
             health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
@@ -175,6 +185,7 @@ impl App {
             jobs,
             tenants,
             users,
+            setup: Arc::new(setup),
             status: Arc::new(status),
             certificates,
             metrics,
@@ -219,6 +230,7 @@ impl App {
                 Status::Deleted => clear(change.tenant),
             }
         });
+        self.setup.begin();
         self.jobs.start(&self.stop).await?;
         let app = self.clone();
         jobs_on.spawn(async move {
@@ -239,6 +251,7 @@ impl App {
             .app_data(web::Data::from(self.proxies.clone()))
             .app_data(web::Data::from(self.tenants.clone()))
             .app_data(web::Data::from(self.users.clone()))
+            .app_data(web::Data::from(self.setup.clone()))
             .app_data(web::Data::from(self.status.clone()))
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))
@@ -253,6 +266,7 @@ impl App {
     pub async fn close(&self) {
         self.stop.cancel();
         self.flush().await;
+        self.setup.forget();
         self.db.close();
     }
 
@@ -277,6 +291,13 @@ fn apply_quota(jobs: &Jobs, tenant: i64, quota: Quota) {
     jobs.set_share(tenant, jobs::Share { weight: quota.weight, concurrency });
     let keep = quota.retention_days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
     jobs.set_retention(tenant, keep);
+}
+
+/// The folder that systemd makes for what need not outlive the service; the
+/// first one, where the unit names several.
+fn runtime_folder() -> Option<PathBuf> {
+    let folders = std::env::var_os("RUNTIME_DIRECTORY")?;
+    std::env::split_paths(&folders).next().filter(|folder| folder.is_absolute())
 }
 
 /// The data folder, and the database's where that is another one.

@@ -20,6 +20,8 @@ pub mod status;
 pub mod health;
 // The interface as a document and as a page.
 pub mod docs;
+// The first user of a fresh service.
+pub mod setup;
 // Certificates: which is shown, where it comes from, when it is renewed.
 pub mod tls;
 // Jobs that choose their tools themselves.

@@ -12,7 +12,7 @@ const LEVELS: &[&[&str]] = &[
     &["serve"],
     &["app"],
     &["status"],
-    &["agents", "tools", "health", "docs", "tls"],
+    &["agents", "tools", "health", "docs", "setup", "tls"],
     &["jobs"],
     &["tenants", "users"],
     &["auth"],
