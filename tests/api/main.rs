@@ -41,6 +41,7 @@ mod retention;
 mod proxies;
 mod quota;
 mod rotation;
+mod setup;
 mod shapes;
 mod slow_clients;
 mod socket;
@@ -48,6 +49,7 @@ mod start;
 mod steps;
 mod tenants;
 mod usage;
+mod users;
 mod waiting;
 mod web;
 
