@@ -6,6 +6,7 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::cli::print_line(format_args!($($text)*)) };
 }
 
+mod admin;
 mod check;
 mod completions;
 mod control;
@@ -16,7 +17,9 @@ mod key;
 mod migrate;
 mod openapi;
 mod output;
+mod password;
 mod serve;
+mod status;
 mod tenant;
 mod version;
 
@@ -67,6 +70,10 @@ enum Verb {
     Demo(demo::Arguments),
     /// Check the configuration, as starting does
     Check(check::Arguments),
+    /// Show how the service is, and what to do about what is wrong
+    Status(status::Arguments),
+    /// Make and list users, give them new passwords
+    Admin(admin::Arguments),
     /// Make, list, suspend, delete tenants
     Tenant(tenant::Arguments),
     /// Make, list, rotate, revoke API keys
@@ -102,6 +109,8 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments, extras),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Status(arguments) => status::run(&arguments),
+        Verb::Admin(arguments) => finish(admin::run(&arguments)),
         Verb::Tenant(arguments) => finish(tenant::run(&arguments)),
         Verb::Key(arguments) => finish(key::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),
