@@ -19,6 +19,7 @@ mod openapi;
 mod output;
 mod password;
 mod serve;
+mod setup;
 mod status;
 mod tenant;
 mod version;
@@ -70,6 +71,8 @@ enum Verb {
     Demo(demo::Arguments),
     /// Check the configuration, as starting does
     Check(check::Arguments),
+    /// Give a fresh service its domain, certificate, first user and first key
+    Setup(setup::Arguments),
     /// Show how the service is, and what to do about what is wrong
     Status(status::Arguments),
     /// Make and list users, give them new passwords
@@ -109,6 +112,7 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments, extras),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Setup(arguments) => finish(setup::run(&arguments)),
         Verb::Status(arguments) => status::run(&arguments),
         Verb::Admin(arguments) => finish(admin::run(&arguments)),
         Verb::Tenant(arguments) => finish(tenant::run(&arguments)),

@@ -88,7 +88,7 @@ fn hidden(prompt: &str) -> Result<String, Failure> {
     let mut quiet = before.clone();
     quiet.local_modes.remove(LocalModes::ECHO);
     quiet.local_modes.insert(LocalModes::ECHONL);
-    tcsetattr(&stdin, OptionalActions::Flush, &quiet).map_err(Failure::other)?;
+    tcsetattr(&stdin, OptionalActions::Now, &quiet).map_err(Failure::other)?;
     let mut line = String::new();
     let read = stdin.lock().read_line(&mut line);
     let restored = tcsetattr(&stdin, OptionalActions::Now, &before);

@@ -16,7 +16,7 @@ use serde::Serialize;
 pub use routes::routes;
 
 use crate::clock::{Clock, Timestamp};
-use crate::config::{CertName, Config, TlsMode};
+use crate::config::{CertName, Config, TlsMode, https_address};
 use crate::db::{self, Db};
 use crate::jobs::Jobs;
 use crate::tls::Certificates;
@@ -237,12 +237,10 @@ impl Facts {
     }
 
     fn address(&self) -> String {
-        let scheme = if self.mode == TlsMode::Off { "http" } else { "https" };
-        let port = self.listen.port();
-        match self.domains.iter().find(|name| !name.is_wildcard()).filter(|_| self.mode == TlsMode::Acme) {
-            Some(name) if port == 443 => format!("{scheme}://{name}"),
-            Some(name) => format!("{scheme}://{name}:{port}"),
-            None => format!("{scheme}://{}", self.listen),
+        match self.mode {
+            TlsMode::Off => format!("http://{}", self.listen),
+            TlsMode::Acme => https_address(&self.domains, self.listen),
+            TlsMode::SelfSigned | TlsMode::Files => https_address(&[], self.listen),
         }
     }
 

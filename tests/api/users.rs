@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::cli::say;
 use crate::support::{Client, Server, Setup};
 
 const PASSWORD: &str = "correct horse battery";
@@ -239,4 +240,51 @@ fn nothing_of_a_password_or_a_session_is_kept_or_logged() {
         assert!(!database.contains(secret), "{secret} is in the database");
     }
     assert!(database.contains("$argon2id$v=19$m=19456,t=2,p=1$"));
+}
+
+#[test]
+fn users_are_made_on_the_machine() {
+    let server = Server::real();
+    let said = server.agentd(&["admin", "create", "alice", "--generate-password"]);
+    assert!(said.err.contains("alice (admin) is made") && said.err.contains("not shown again"), "{said:?}");
+    let password = said.ok().trim().to_owned();
+    sign_in(&server, "alice", &password).expect(201);
+
+    let with = |arguments: &[&str], typed: &str| say(&mut server.verb(arguments), typed);
+    let bob = ["admin", "create", "bob", "--role", "viewer", "--password-file", "-"];
+    assert_eq!(with(&bob, &format!("{PASSWORD}\n")).ok(), "bob (viewer) is made\n");
+    sign_in(&server, "bob", PASSWORD).expect(201);
+    assert!(with(&bob, PASSWORD).refused(1).contains("there is a user bob already"));
+    let (session, _) = signed_in(&server, "bob");
+    let reset = ["admin", "reset-password", "bob", "--password-file", "-"];
+    assert!(with(&reset, "another long password").ok().contains("signed out everywhere"));
+    session.get("/admin/session").problem(401, "unauthorized");
+    sign_in(&server, "bob", "another long password").expect(201);
+
+    assert!(with(&reset, "two\nlines of it").refused(2).contains("one line"));
+    assert!(with(&reset, "short").refused(2).contains("at least 12 characters"));
+    assert!(with(&["admin", "create", "carol"], "").refused(2).contains("--password-file"));
+    assert!(with(&["admin", "create", "a b", "--generate-password"], "").refused(2).contains("must be 1 to 64"));
+    assert!(
+        with(&["admin", "reset-password", "nobody", "--generate-password"], "").refused(1).contains("no user nobody")
+    );
+    let listed = server.ask(&["admin", "list"]);
+    let rows: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().take(2).collect()).collect();
+    assert_eq!(rows, [["NAME", "ROLE"], ["bob", "viewer"], ["alice", "admin"]]);
+}
+
+#[test]
+fn a_password_is_typed_twice_and_not_shown() {
+    let server = Server::real();
+    let program = env!("CARGO_BIN_EXE_agentd");
+    let line = format!("{program} admin create alice --data-dir {}", server.data().display());
+    let typed = format!("short\n{PASSWORD}\nsomething else\n{PASSWORD}\n{PASSWORD}\n");
+    let mut script = std::process::Command::new("script");
+    script.args(["--quiet", "--return", "--echo", "never", "--command", &line, "/dev/null"]).env("SHELL", "/bin/sh");
+    let said = say(&mut script, &typed);
+    assert_eq!(said.code, 0, "{said:?}");
+    for told in ["at least 12 characters", "not the same", "alice (admin) is made"] {
+        assert!(said.out.contains(told), "{said:?}");
+    }
+    sign_in(&server, "alice", PASSWORD).expect(201);
 }
