@@ -76,10 +76,8 @@ pub(super) fn signed_in(request: &HttpRequest, to_change: Role) -> Result<Option
     }
     let auth = caller::auth(request)?;
     if let Some(key) = caller::text(request.headers(), "x-admin-key") {
-        return match auth.hasher.same(&auth.hasher.mac(key), &auth.admin) {
-            true => Ok(None),
-            false => Err(wrong(auth, client_address(request))),
-        };
+        let right = auth.hasher.same(&auth.hasher.mac(key), &auth.admin);
+        return if right { Ok(None) } else { Err(wrong(auth, client_address(request))) };
     }
     by_cookie(request, auth, to_change).map(Some)
 }

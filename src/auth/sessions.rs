@@ -133,7 +133,9 @@ impl Sessions {
     pub fn take_ended(&self, now: Timestamp) -> Vec<Mac> {
         let mut sessions = self.write();
         let ended: Vec<_> = sessions.values().filter(|it| !it.counts(now)).map(|it| it.mac).collect();
-        ended.iter().for_each(|mac| drop(sessions.remove(mac)));
+        for mac in &ended {
+            sessions.remove(mac);
+        }
         ended
     }
 

@@ -125,7 +125,9 @@ impl Setup {
         let after = move |made: &Option<(UserRow, Option<MadeTenant>)>| {
             if let Some((_, tenant)) = made {
                 users.made();
-                tenant.iter().for_each(|made| tenants.made_first(made));
+                if let Some(made) = tenant {
+                    tenants.made_first(made);
+                }
             }
         };
         let (user, made) = self.db.write_then(work, after).await?.ok_or_else(already_set_up)?;

@@ -100,6 +100,7 @@ struct Queue {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "their unit belongs to their names")]
 struct Storage {
     database_bytes: u64,
     /// The database's write-ahead log.

@@ -83,7 +83,9 @@ impl Users {
     pub async fn load(&self) -> Result<(), db::Error> {
         let (any, sessions) = self.db.read(|tx| Ok((sql::any(tx)?, sql::sessions(tx)?))).await?;
         self.any.store(any, Ordering::Release);
-        sessions.into_iter().for_each(|session| self.auth.sessions.add(session));
+        for session in sessions {
+            self.auth.sessions.add(session);
+        }
         Ok(())
     }
 
@@ -208,7 +210,9 @@ impl Users {
         let after = move |made: &Option<(UserRow, Vec<_>)>| {
             if let Some((row, surplus)) = made {
                 sessions.add(Session::new(row.no, row.name.clone(), row.role, mac, now, ends_at));
-                surplus.iter().for_each(|mac| sessions.remove(mac));
+                for mac in surplus {
+                    sessions.remove(mac);
+                }
             }
         };
         match self.db.write_then(work, after).await? {

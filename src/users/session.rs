@@ -1,6 +1,6 @@
 //! `/admin/session`: signing in and out.
 
-use actix_web::http::header::{HeaderMap, SET_COOKIE};
+use actix_web::http::header::{self, HeaderMap, SET_COOKIE};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
@@ -128,6 +128,6 @@ fn is_secure(users: &Users, request: &HttpRequest) -> bool {
 
 /// Whether a browser says that another site's page sends this.
 fn from_elsewhere(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+    let site = headers.get("sec-fetch-site").map(header::HeaderValue::as_bytes);
     !matches!(site, None | Some(b"same-origin" | b"none"))
 }

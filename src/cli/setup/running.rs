@@ -94,13 +94,11 @@ impl Running {
         };
         let state = systemctl(&["is-active", "agentd.service"]).map(|output| output.stdout).unwrap_or_default();
         if !matches!(state.trim_ascii(), b"active" | b"activating" | b"reloading") {
-            return match is_running {
-                true => Ok(false),
-                false => {
-                    eprintln!("the service does not run: systemctl start agentd starts it; then run this again");
-                    self.must_be_there()
-                }
-            };
+            if is_running {
+                return Ok(false);
+            }
+            eprintln!("the configuration is ready; once the service runs, do this again");
+            return Err(self.0.absent("it does not run"));
         }
         eprintln!("restarting the service");
         let done = systemctl(&["restart", "agentd.service"]).map_err(Failure::other)?;
@@ -112,10 +110,6 @@ impl Running {
             "the service did not start again: {}; journalctl -u agentd -n 50 says why; then run this again",
             plain(said.trim())
         )))
-    }
-
-    fn must_be_there(&self) -> Result<bool, Failure> {
-        Err(self.0.absent("it does not run"))
     }
 
     /// Waits until it answers with what the plan says.
