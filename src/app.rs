@@ -22,7 +22,7 @@ use crate::limits::{Limits, Quota};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
-use crate::tls::Certificates;
+use crate::tls::{Certificates, HttpChallenges, acme};
 use crate::users::{self, Users};
 use crate::{agents, docs, health, setup, status, tools};
 
@@ -62,6 +62,9 @@ pub enum BuildError {
     /// The way out cannot be made.
     #[error(transparent)]
     Outbound(#[from] outbound::BuildError),
+    /// Certificates cannot be ordered with these settings.
+    #[error(transparent)]
+    Acme(#[from] acme::SettingsError),
 }
 
 impl From<prometheus::Error> for BuildError {
@@ -87,6 +90,10 @@ pub struct App {
     pub status: Arc<status::Status>,
     /// What clients are shown.
     pub certificates: Certificates,
+    /// What authorities are answered over plain HTTP.
+    pub challenges: HttpChallenges,
+    /// Orders certificates.
+    pub acme: acme::Acme,
     users: Arc<Users>,
     setup: Arc<setup::Setup>,
     auth: Arc<Auth>,
@@ -110,6 +117,7 @@ pub fn routes() -> Routes {
         .and(status::routes())
         .and(health::routes())
         .and(docs::routes())
+        .and(acme::routes())
 }
 
 impl App {
@@ -142,7 +150,18 @@ impl App {
         let users = Arc::new(Users::new(db.clone(), clock.clone(), auth.clone(), secure));
         users.load().await?;
         let outbound = build_outbound(config, &metrics)?;
+        let (certificates, challenges) = (Certificates::default(), HttpChallenges::default());
+        let acme = acme::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            outbound: outbound.clone(),
+            certificates: certificates.clone(),
+            http: challenges.clone(),
+        };
+        let acme = acme::Acme::new(acme, &metrics)?;
+        acme.configure(config.tls.mode, &config.acme).await?;
         let mut registry = Registry::default();
+        registry.add_internal(acme::handler(&acme)).map_err(BuildError::Internal)?;
         tools::register(&mut registry, outbound.clone(), web_options(config, &outbound)?)
             .map_err(BuildError::Internal)?;
         agents::register(&mut registry).map_err(BuildError::Internal)?;
@@ -171,7 +190,15 @@ impl App {
             config.data.dir.clone(),
             runtime_folder(),
         );
-        let status = status::Status::new(config, db.clone(), jobs.clone(), users.clone(), certificates.clone(), clock);
+        let parts = status::Parts {
+            db: db.clone(),
+            jobs: jobs.clone(),
+            users: users.clone(),
+            certificates: certificates.clone(),
+            acme: acme.clone(),
+            clock,
+        };
+        let status = status::Status::new(config, parts);
         Ok(Self {
             health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
@@ -187,9 +214,11 @@ impl App {
             users,
             setup: Arc::new(setup),
             status: Arc::new(status),
-            certificates,
             metrics,
             outbound,
+            certificates,
+            challenges,
+            acme,
             auth,
         })
     }
@@ -232,6 +261,8 @@ impl App {
         });
         self.setup.begin();
         self.jobs.start(&self.stop).await?;
+        let (acme, jobs, stop) = (self.acme.clone(), self.jobs.clone(), self.stop.clone());
+        jobs_on.spawn(async move { acme.run(jobs, &stop).await });
         let app = self.clone();
         jobs_on.spawn(async move {
             // Only the pause is cut short: a flush that is dropped would be
@@ -256,6 +287,7 @@ impl App {
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))
             .app_data(web::Data::new(self.jobs.clone()))
+            .app_data(web::Data::new(self.acme.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))
             .app_data(web::Data::new(self.metrics.clone()));

@@ -98,14 +98,19 @@ fn print(report: &Value, warnings: &[Warning]) {
 }
 
 fn certificate(it: &Value) -> String {
-    let until = Timestamp::parse(it["not_after"].as_str().unwrap_or_default());
-    let left = until.map(|until| until.since(system_now()).as_secs()).filter(|left| *left > 0);
-    let left = left.map_or_else(|| "it has ended".into(), |left| format!("{} left", span(left)));
-    let kind = match it["source"].as_str() {
-        Some("self_signed") => "self-signed".into(),
-        _ => format!("by {}", field(it, "issuer")),
+    let name = field(it, "name");
+    let Some(until) = it["not_after"].as_str().and_then(Timestamp::parse) else {
+        return format!("{name}, {}", field(it, "status"));
     };
-    format!("{}, {kind}, until {} ({left})", field(it, "names"), field(it, "not_after"))
+    let left = until.since(system_now()).as_secs();
+    let left = if left == 0 { "it has ended".into() } else { format!("{} left", span(left)) };
+    let next = match it["next_attempt_at"].as_str() {
+        Some(_) => format!(", next renewal {}", field(it, "next_attempt_at")),
+        None => String::new(),
+    };
+    let issuer =
+        if it["source"] == "self_signed" { "self-signed".into() } else { format!("by {}", field(it, "issuer")) };
+    format!("{name}, {}, {issuer}, until {} ({left}){next}", field(it, "status"), field(it, "not_after"))
 }
 
 /// A span as people say it, in its two greatest units.

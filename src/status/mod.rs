@@ -20,8 +20,8 @@ use crate::config::{CertName, Config, TlsMode, https_address};
 use crate::db::{self, Db};
 use crate::jobs::Jobs;
 use crate::tls::Certificates;
+use crate::tls::acme::{Acme, CertificateState};
 use crate::users::Users;
-use certificate::CertificateView;
 
 /// A certificate that ends sooner than this should have been renewed.
 const LATE: Duration = Duration::from_secs(5 * 86_400);
@@ -37,13 +37,25 @@ struct Facts {
     domains: Vec<CertName>,
 }
 
+/// What is looked at.
+pub struct Parts {
+    /// Where everything is kept.
+    pub db: Db,
+    /// What is done.
+    pub jobs: Jobs,
+    /// Who may sign in.
+    pub users: Arc<Users>,
+    /// What clients are shown.
+    pub certificates: Certificates,
+    /// Orders certificates.
+    pub acme: Acme,
+    /// The time.
+    pub clock: Clock,
+}
+
 /// The service. One per process, behind an `Arc`.
 pub struct Status {
-    db: Db,
-    jobs: Jobs,
-    users: Arc<Users>,
-    certificates: Certificates,
-    clock: Clock,
+    parts: Parts,
     started_at: Timestamp,
     facts: Facts,
 }
@@ -84,8 +96,8 @@ struct TlsReport {
     /// Where certificates come from.
     #[schemars(extend("enum" = ["off", "self_signed", "files", "acme"]))]
     mode: &'static str,
-    /// Those that are shown to clients.
-    certificates: Vec<CertificateView>,
+    /// Those that are wanted, and others that are shown to clients.
+    certificates: Vec<CertificateState>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -127,21 +139,14 @@ impl Warning {
 impl Status {
     /// Looks at these from now on.
     #[must_use]
-    pub fn new(
-        config: &Config,
-        db: Db,
-        jobs: Jobs,
-        users: Arc<Users>,
-        certificates: Certificates,
-        clock: Clock,
-    ) -> Self {
+    pub fn new(config: &Config, parts: Parts) -> Self {
         let facts = Facts {
             listen: config.server.listen,
             data: config.data.dir.clone(),
             mode: config.tls.mode,
             domains: config.acme.domains.clone(),
         };
-        Self { started_at: clock.now(), db, jobs, users, certificates, clock, facts }
+        Self { started_at: parts.clock.now(), parts, facts }
     }
 
     /// How it is, in one line for the service manager. Reads no disk.
@@ -149,48 +154,50 @@ impl Status {
     pub fn line(&self) -> String {
         let mut parts = vec![match self.state() {
             State::Starting => "starting".to_owned(),
-            State::Running if self.users.any() => "running".into(),
+            State::Running if self.parts.users.any() => "running".into(),
             State::Running => "running, not set up: agentd setup".into(),
             State::Stopping => "stopping".into(),
         }];
-        if let Some(shown) = self.certificates.all().first() {
+        if let Some(shown) = self.parts.certificates.all().first() {
             let name = shown.names.first().map_or_else(|| "this host".into(), ToString::to_string);
             let until = shown.not_after.to_string();
             parts.push(format!("certificate of {name} until {}", until.get(..10).unwrap_or(&until)));
         }
-        let (waiting, _, running) = self.jobs.counts();
+        let (waiting, _, running) = self.parts.jobs.counts();
         parts.push(format!("{running} jobs run, {waiting} wait"));
-        parts.extend(self.warnings(None).into_iter().filter(|_| self.users.any()).map(|warning| warning.what));
+        let certificates = certificate::in_short(&self.parts.certificates.all(), &self.facts, self.parts.clock.now());
+        // Where that matters it has been said first.
+        let own = self.warnings(None).into_iter().filter(|_| self.parts.users.any());
+        parts.extend(own.chain(certificates).map(|warning| warning.what));
         parts.join("; ")
     }
 
     async fn report(&self) -> Result<Report, db::Error> {
-        let oldest_since = self.jobs.oldest_waiting().await?;
-        let (waiting, delayed, running) = self.jobs.counts();
-        let (database_bytes, log_bytes) = self.db.file_bytes();
-        let shown = self.certificates.all();
+        let oldest_since = self.parts.jobs.oldest_waiting().await?;
+        let (waiting, delayed, running) = self.parts.jobs.counts();
+        let (database_bytes, log_bytes) = self.parts.db.file_bytes();
+        let certificates = self.parts.acme.states().await?;
+        let mut warnings = self.warnings(oldest_since);
+        warnings.extend(certificates.iter().filter_map(|state| certificate::warning(state, self.parts.clock.now())));
         Ok(Report {
             version: env!("CARGO_PKG_VERSION"),
             state: self.state(),
             started_at: self.started_at,
             address: self.facts.address(),
             data_dir: self.facts.data.display().to_string(),
-            in_setup: !self.users.any(),
-            tls: TlsReport {
-                mode: self.facts.mode_name(),
-                certificates: shown.iter().map(|shown| CertificateView::of(shown)).collect(),
-            },
+            in_setup: !self.parts.users.any(),
+            tls: TlsReport { mode: self.facts.mode_name(), certificates },
             queue: Queue { running, waiting, delayed, oldest_since },
-            storage: Storage { database_bytes, log_bytes, free_bytes: self.db.free_bytes() },
+            storage: Storage { database_bytes, log_bytes, free_bytes: self.parts.db.free_bytes() },
             last_backup_at: None,
-            warnings: self.warnings(oldest_since),
+            warnings,
         })
     }
 
     fn state(&self) -> State {
-        if self.jobs.is_draining() {
+        if self.parts.jobs.is_draining() {
             State::Stopping
-        } else if self.jobs.is_running() {
+        } else if self.parts.jobs.is_running() {
             State::Running
         } else {
             State::Starting
@@ -198,18 +205,20 @@ impl Status {
     }
 
     fn warnings(&self, oldest_since: Option<Timestamp>) -> Vec<Warning> {
-        let now = self.clock.now();
+        let now = self.parts.clock.now();
         let mut warnings = Vec::new();
-        if let Some(fault) = self.db.fault() {
+        if let Some(fault) = self.parts.db.fault() {
             let what = format!("the database cannot be written: {fault}");
             warnings.push(Warning::new(what, "look at the disk; work goes on by itself once it takes writes again"));
         }
-        if self.db.nearly_full() {
-            let what =
-                format!("the disk is nearly full ({} bytes are left), so new jobs are refused", self.db.free_bytes());
+        if self.parts.db.nearly_full() {
+            let what = format!(
+                "the disk is nearly full ({} bytes are left), so new jobs are refused",
+                self.parts.db.free_bytes()
+            );
             warnings.push(Warning::new(what, format!("free some space on the disk of {}", self.facts.data.display())));
         }
-        if !self.users.any() {
+        if !self.parts.users.any() {
             let todo = "sudo agentd setup makes the first user and gets a certificate";
             warnings.push(Warning::new("the service is not set up: nobody can sign in", todo));
         }
@@ -221,8 +230,6 @@ impl Status {
             ));
         }
         warnings.extend(self.facts.exposed());
-        let shown = self.certificates.all();
-        warnings.extend(certificate::warnings(&shown, &self.facts, now));
         warnings
     }
 }

@@ -83,7 +83,9 @@ fn a_fresh_service_is_set_up_and_nothing_is_done_twice() {
 
     server.stop();
     server.start_again(|setup| setup);
-    let again = set_up(&server, &file, &[]).ok();
+    let said = set_up(&server, &file, &[]);
+    assert_eq!(said.code, 75, "{said:?}");
+    let again = said.out;
     assert!(again.contains("The certificate is not there yet"), "{again}");
     assert!(field(&again, "admin").contains("there was one already"));
     let listed = server.ask_json(&["tenant", "list"]);

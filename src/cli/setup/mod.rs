@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use toml_edit::Array;
 
 use super::control::Control;
+use super::exit;
 use super::failure::Failure;
 use super::output::{field, plain};
 use super::password::Chosen;
@@ -31,7 +32,8 @@ const FILE: &str = "/etc/agentd/agentd.toml";
                         names as keys, with _ for -: domain, email, accept_terms, admin, password_file, …\n\n\
                         It changes the configuration file (/etc/agentd/agentd.toml unless --config names another), \
                         restarts the service, makes the first user, a tenant and its key, and follows the \
-                        certificate's order. What was made up is printed once.")]
+                        certificate's order. What was made up is printed once. It ends with 75 when the \
+                        certificate is not there yet; the service goes on trying.")]
 pub(super) struct Arguments {
     #[command(flatten)]
     answers: Answers,
@@ -74,7 +76,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         let outcome = bring_up(&running, &plan, before, password.as_ref(), arguments).await?;
         tell(&plan, &outcome, password.as_ref(), control.json);
-        Ok(())
+        // All that is left goes on by itself.
+        if outcome.certificates.is_waiting { Err(Failure::Told(exit::TRY_AGAIN)) } else { Ok(()) }
     })
 }
 
@@ -173,5 +176,8 @@ fn tell(plan: &Plan, outcome: &Outcome, password: Option<&Chosen>, json: bool) {
 }
 
 fn certificate(row: &Value) -> String {
-    format!("{}, until {}", field(row, "names"), field(row, "not_after"))
+    match row["not_after"].as_str() {
+        Some(_) => format!("{}, until {}", field(row, "name"), field(row, "not_after")),
+        None => format!("{}, not there yet", field(row, "name")),
+    }
 }

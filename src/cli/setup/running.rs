@@ -1,6 +1,7 @@
 //! The service that is being set up: how it is, restarting it, and what is made
 //! in it.
 
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use super::Plan;
 use crate::cli::control::{Service, is_no_route, read};
 use crate::cli::failure::Failure;
-use crate::cli::output::plain;
+use crate::cli::output::{field, plain};
 use crate::cli::password::Chosen;
 
 /// How long a restarted service may take to answer.
@@ -143,15 +144,21 @@ impl Running {
         read(&self.0.send(self.0.request(Method::POST, "/setup").json(&body)).await?)
     }
 
-    /// Waits until every name has its certificate, or for so long.
+    /// Waits until every name has its certificate, or for so long, and says what
+    /// goes wrong meanwhile.
     pub(super) async fn follow(&self, plan: &Plan, wait: Duration) -> Result<Seen, Failure> {
-        let start = Instant::now();
+        let (start, mut told) = (Instant::now(), BTreeSet::new());
         eprintln!("waiting for the certificate");
         loop {
             let rows = self.must_look().await?.ordered();
-            let has = |name: &String| {
-                rows.iter().any(|row| row["names"].as_array().is_some_and(|it| it.contains(&json!(name))))
-            };
+            for row in rows.iter().filter(|row| row["problem"].is_string()) {
+                let what = format!("not yet: {}: {}", field(row, "name"), field(row, "problem"));
+                // With the time it is another problem each time.
+                if told.insert((what.clone(), row["problem_at"].to_string())) {
+                    eprintln!("{what} (next attempt {})", field(row, "next_attempt_at"));
+                }
+            }
+            let has = |name: &String| rows.iter().any(|row| row["name"] == **name && row["not_after"].is_string());
             let is_waiting = !plan.domains.iter().map(ToString::to_string).all(|name| has(&name));
             if !is_waiting || start.elapsed() >= wait {
                 return Ok(Seen { rows, is_waiting });
