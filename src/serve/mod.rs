@@ -121,7 +121,7 @@ async fn serve(
     let server = server.run();
     let handle = server.handle();
     let mut server = actix_web::rt::spawn(server);
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), data = %config.data.dir.display(), "ready");
+    tracing::info!(%address, scheme = "http", version = env!("CARGO_PKG_VERSION"), data = %config.data.dir.display(), "ready");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
