@@ -22,6 +22,7 @@ use crate::limits::{Limits, Quota};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
+use crate::tls::{Certificates, HttpChallenges, acme};
 use crate::{agents, docs, health, tools};
 
 /// How often it is written when keys were last used and what tenants used.
@@ -60,6 +61,9 @@ pub enum BuildError {
     /// The way out cannot be made.
     #[error(transparent)]
     Outbound(#[from] outbound::BuildError),
+    /// Certificates cannot be ordered with these settings.
+    #[error(transparent)]
+    Acme(#[from] acme::SettingsError),
 }
 
 impl From<prometheus::Error> for BuildError {
@@ -81,6 +85,12 @@ pub struct App {
     pub metrics: Metrics,
     /// The way out.
     pub outbound: Outbound,
+    /// What clients are shown.
+    pub certificates: Certificates,
+    /// What authorities are answered over plain HTTP.
+    pub challenges: HttpChallenges,
+    /// Orders certificates.
+    pub acme: acme::Acme,
     auth: Arc<Auth>,
     proxies: Arc<TrustedProxies>,
     body_limits: BodyLimits,
@@ -95,7 +105,7 @@ pub struct App {
 /// Every route of the service.
 #[must_use]
 pub fn routes() -> Routes {
-    jobs::routes().and(tenants::routes()).and(health::routes()).and(docs::routes())
+    jobs::routes().and(tenants::routes()).and(health::routes()).and(docs::routes()).and(acme::routes())
 }
 
 impl App {
@@ -125,7 +135,18 @@ impl App {
             );
         }
         let outbound = build_outbound(config, &metrics)?;
+        let (certificates, challenges) = (Certificates::default(), HttpChallenges::default());
+        let acme = acme::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            outbound: outbound.clone(),
+            certificates: certificates.clone(),
+            http: challenges.clone(),
+        };
+        let acme = acme::Acme::new(acme, &metrics)?;
+        acme.configure(config.tls.mode, &config.acme).await?;
         let mut registry = Registry::default();
+        registry.add_internal(acme::handler(&acme)).map_err(BuildError::Internal)?;
         tools::register(&mut registry, outbound.clone(), web_options(config, &outbound)?)
             .map_err(BuildError::Internal)?;
         agents::register(&mut registry).map_err(BuildError::Internal)?;
@@ -159,6 +180,9 @@ impl App {
             tenants,
             metrics,
             outbound,
+            certificates,
+            challenges,
+            acme,
             auth,
         })
     }
@@ -200,6 +224,8 @@ impl App {
             }
         });
         self.jobs.start(&self.stop).await?;
+        let (acme, jobs, stop) = (self.acme.clone(), self.jobs.clone(), self.stop.clone());
+        jobs_on.spawn(async move { acme.run(jobs, &stop).await });
         let app = self.clone();
         jobs_on.spawn(async move {
             // Only the pause is cut short: a flush that is dropped would be
@@ -221,6 +247,7 @@ impl App {
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))
             .app_data(web::Data::new(self.jobs.clone()))
+            .app_data(web::Data::new(self.acme.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))
             .app_data(web::Data::new(self.metrics.clone()));
