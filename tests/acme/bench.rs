@@ -30,7 +30,7 @@ impl HttpClient for Http {
             let host = parts.uri.authority().expect("a host");
             let mut text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", parts.method, parts.uri.path());
             for (name, value) in &parts.headers {
-                text += &format!("{name}: {}\r\n", value.to_str().expect("text"));
+                text += &[name.as_str(), ": ", value.to_str().expect("text"), "\r\n"].concat();
             }
             tls.send(format!("{text}Content-Length: {}\r\n\r\n{}", body.len(), String::from_utf8_lossy(&body)));
             let answer = tls.read_to_end();

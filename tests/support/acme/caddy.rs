@@ -5,22 +5,31 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Authority;
+use tempfile::TempDir;
+
 use super::process::Helper;
 
 /// Caddy as an ACME server.
 pub struct CaddyAcme {
-    folder: PathBuf,
+    folder: TempDir,
+    authority: Authority,
     address: String,
     _helper: Helper,
 }
 
 impl CaddyAcme {
     /// Starts it at an address; `names` are there too, as far as it knows.
-    pub fn start(folder: &Path, ip: &str, authority: &Authority, names: &[&str]) -> Self {
+    pub fn start(ip: &str, names: &[&str]) -> Self {
+        let temporary = TempDir::new().expect("a folder");
+        let folder = temporary.path();
+        let authority = Authority::make(folder, ip);
         let address = format!("{ip}:14443");
         let hosts = folder.join("hosts");
-        let lines: String = names.iter().map(|name| format!("{ip} {name}\n")).collect();
-        std::fs::write(&hosts, format!("127.0.0.1 localhost\n{lines}")).expect("written");
+        let mut lines = "127.0.0.1 localhost\n".to_owned();
+        for name in names {
+            lines += &[ip, " ", name, "\n"].concat();
+        }
+        std::fs::write(&hosts, lines).expect("written");
         let config = folder.join("Caddyfile");
         let text = format!(
             "{{\n admin off\n auto_https off\n skip_install_trust\n storage file_system {store}\n \
@@ -41,7 +50,7 @@ impl CaddyAcme {
         ]);
         command.arg(&hosts).arg(&config).env("HOME", folder).env("XDG_DATA_HOME", folder.join("data"));
         let helper = Helper::start(&mut command, "caddy util-linux", &folder.join("caddy.log"), &[&address]);
-        Self { folder: folder.to_owned(), address, _helper: helper }
+        Self { folder: temporary, authority, address, _helper: helper }
     }
 
     /// The directory's URL.
@@ -49,8 +58,13 @@ impl CaddyAcme {
         format!("https://{}/acme/local/directory", self.address)
     }
 
+    /// The authority of the directory's own certificate.
+    pub fn ca_file(&self) -> &Path {
+        &self.authority.root
+    }
+
     /// The root that its certificates lead to.
     pub fn root_file(&self) -> PathBuf {
-        self.folder.join("caddy/pki/authorities/local/root.crt")
+        self.folder.path().join("caddy/pki/authorities/local/root.crt")
     }
 }

@@ -267,7 +267,7 @@ impl Response {
             format!("HTTP/1.1 {} X\r\nConnection: close\r\nContent-Length: {}\r\n", self.status, self.body.len());
         for (name, value) in &self.headers {
             if !["connection", "content-length"].contains(&name.to_ascii_lowercase().as_str()) {
-                text.push_str(&format!("{name}: {value}\r\n"));
+                text += &[name, ": ", value, "\r\n"].concat();
             }
         }
         text + "\r\n" + &self.body
@@ -378,7 +378,7 @@ impl Shared {
         let mut chance = lock(&self.chance);
         chance.state = chance.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (chance.state ^ (chance.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        if one_in == 0 || (mixed >> 32) % one_in != 0 {
+        if one_in == 0 || !(mixed >> 32).is_multiple_of(one_in) {
             return;
         }
         let Some((name, kind)) = chance.challenges.get(path).cloned() else { return };
