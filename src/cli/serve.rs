@@ -9,6 +9,7 @@ use crate::config::{self, Sources};
 use crate::db::OpenError;
 use crate::serve::{self, ControlError, ServeError};
 use crate::telemetry::log;
+use crate::tls;
 
 #[derive(clap::Args)]
 #[command(
@@ -62,6 +63,7 @@ fn code(error: &ServeError) -> u8 {
         }
         ServeError::Build(BuildError::Open(OpenError::Folder { source, .. }))
         | ServeError::Control(ControlError::Io { source, .. })
+        | ServeError::Build(BuildError::Tls(tls::Fault::Unkept { source, .. }))
             if source.kind() == std::io::ErrorKind::StorageFull =>
         {
             exit::TRY_AGAIN
@@ -71,6 +73,7 @@ fn code(error: &ServeError) -> u8 {
         | ServeError::Build(
             BuildError::Secret(_)
             | BuildError::Outbound(_)
+            | BuildError::Tls(_)
             | BuildError::Open(
                 OpenError::Folder { .. }
                 | OpenError::Foreign

@@ -50,6 +50,7 @@ mod start;
 mod status;
 mod steps;
 mod tenants;
+mod tls;
 mod usage;
 mod users;
 mod waiting;
