@@ -2,7 +2,7 @@
 //! where, and how it is shown that they are ours.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,10 +23,33 @@ pub enum CertName {
 }
 
 impl CertName {
+    /// Reads a name or an address.
+    ///
+    /// # Errors
+    /// What it should be.
+    pub fn read(text: &str) -> Result<Self, String> {
+        <Self as Setting>::parse(text).ok_or_else(|| format!("must be {}", Self::EXPECTED))
+    }
+
     /// Whether it stands for many names.
     #[must_use]
     pub fn is_wildcard(&self) -> bool {
         matches!(self, Self::Dns(name) if name.starts_with("*."))
+    }
+}
+
+/// What people type to reach a service that has certificates for these names,
+/// or has none and listens there.
+#[must_use]
+pub fn https_address(names: &[CertName], listen: SocketAddr) -> String {
+    let host = match names.iter().find(|name| !name.is_wildcard()) {
+        Some(CertName::Ip(address @ IpAddr::V6(_))) => format!("[{address}]"),
+        Some(name) => name.to_string(),
+        None => return format!("https://{listen}"),
+    };
+    match listen.port() {
+        443 => format!("https://{host}"),
+        port => format!("https://{host}:{port}"),
     }
 }
 
@@ -74,25 +97,33 @@ pub enum ChallengeKind {
     Dns01,
 }
 
-impl Setting for ChallengeKind {
-    const EXPECTED: &'static str = "http-01, tls-alpn-01 or dns-01";
-
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "http-01" => Some(Self::Http01),
-            "tls-alpn-01" => Some(Self::TlsAlpn01),
-            "dns-01" => Some(Self::Dns01),
-            _ => None,
-        }
-    }
-
-    fn show(&self) -> String {
+impl ChallengeKind {
+    /// As the standards write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Http01 => "http-01",
             Self::TlsAlpn01 => "tls-alpn-01",
             Self::Dns01 => "dns-01",
         }
-        .into()
+    }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Http01, Self::TlsAlpn01, Self::Dns01].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl Setting for ChallengeKind {
+    const EXPECTED: &'static str = "http-01, tls-alpn-01 or dns-01";
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::from_name(text)
+    }
+
+    fn show(&self) -> String {
+        self.name().into()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Certificates: which one is shown, where it comes from, and when it is
 //! replaced. Listening is `serve`'s; this room only says what is shown.
 
+pub mod acme;
 mod challenge;
 mod fault;
 pub mod files;

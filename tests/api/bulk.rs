@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::Client;
+use crate::support::{Client, Server, Setup};
 use crate::{real, testbed};
 
 fn ids(answer: &Value) -> Vec<String> {
@@ -122,4 +122,22 @@ fn a_redrive_touches_nobody_elses_jobs() {
     let other = server.client();
     let answer = other.post("/v1/jobs/redrive", &json!({ "status": "failed" })).expect(202);
     assert_eq!(answer["data"], json!([]));
+}
+
+#[test]
+fn what_this_version_has_no_tool_for_stays_and_is_not_counted() {
+    let mut server = Server::testbed();
+    let key = server.key(&server.tenant("a tenant"));
+    let client = server.anyone().with_key(&key);
+    client.run(&json!({ "tool": "test.permanent" }));
+    client.run(&json!({ "tool": "math.eval", "input": { "expression": "1/0" } }));
+    server.stop();
+    // The shipped program does not know the handlers of the tests.
+    let server = Setup::real().start_in(server.into_folder());
+    let client = server.anyone().with_key(&key);
+    let failed = json!({ "status": "failed", "limit": 1 });
+    let first = client.post("/v1/jobs/redrive", &failed).expect(202);
+    assert_eq!((ids(&first).len(), &first["more"]), (1, &json!(false)));
+    let named = json!({ "status": "failed", "tool": "test.permanent" });
+    assert_eq!(client.post("/v1/jobs/redrive", &named).expect(202), json!({ "data": [], "more": false }));
 }
