@@ -23,7 +23,7 @@ use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
 use crate::tls::{Certificates, HttpChallenges, acme};
-use crate::{agents, docs, health, tools};
+use crate::{agents, docs, health, tls, tools};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -64,6 +64,9 @@ pub enum BuildError {
     /// Certificates cannot be ordered with these settings.
     #[error(transparent)]
     Acme(#[from] acme::SettingsError),
+    /// There is no certificate that could be shown.
+    #[error(transparent)]
+    Tls(#[from] tls::Fault),
 }
 
 impl From<prometheus::Error> for BuildError {
@@ -91,6 +94,8 @@ pub struct App {
     pub challenges: HttpChallenges,
     /// Orders certificates.
     pub acme: acme::Acme,
+    /// The certificate that there is without asking anybody.
+    pub kept: tls::Kept,
     auth: Arc<Auth>,
     proxies: Arc<TrustedProxies>,
     body_limits: BodyLimits,
@@ -117,6 +122,8 @@ impl App {
     pub async fn build(config: &Config, extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
         let clock = extras.clock.unwrap_or_else(Clock::system);
         let lock = lock(config)?;
+        let certificates = Certificates::default();
+        let kept = tls::Kept::open(config, &certificates, &clock)?;
         let metrics = Metrics::new();
         let (db, migrated) = Db::open(db_options(config), &metrics)?;
         if migrated.from != migrated.to {
@@ -135,7 +142,7 @@ impl App {
             );
         }
         let outbound = build_outbound(config, &metrics)?;
-        let (certificates, challenges) = (Certificates::default(), HttpChallenges::default());
+        let challenges = HttpChallenges::default();
         let acme = acme::Parts {
             db: db.clone(),
             clock: clock.clone(),
@@ -183,6 +190,7 @@ impl App {
             certificates,
             challenges,
             acme,
+            kept,
             auth,
         })
     }
@@ -226,6 +234,7 @@ impl App {
         self.jobs.start(&self.stop).await?;
         let (acme, jobs, stop) = (self.acme.clone(), self.jobs.clone(), self.stop.clone());
         jobs_on.spawn(async move { acme.run(jobs, &stop).await });
+        jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
         let app = self.clone();
         jobs_on.spawn(async move {
             // Only the pause is cut short: a flush that is dropped would be

@@ -2,34 +2,33 @@
 
 mod control;
 mod files;
+mod front;
+mod handshake;
 mod listen;
+mod redirect;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use actix_web::middleware::from_fn;
-use actix_web::{App as HttpApp, HttpServer};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, BuildError, Extras};
-use crate::config::Config;
-use crate::http;
+use crate::config::{Config, TlsMode};
+use crate::tls;
+use front::Servers;
+use handshake::Handshakes;
 
 pub use control::ControlError;
-
-/// How long an idle connection is kept.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long answers in flight may take once jobs have been drained.
-const HTTP_GRACE_SECONDS: u64 = 5;
 
 /// Why the service ended other than by a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address cannot be had.
-    #[error("cannot listen on {address}: {source}{}", listen::hint(.source))]
+    #[error("cannot listen on {address}: {source}{}", listen::hint(.source, setting))]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// What says so.
+        setting: &'static str,
         /// What the operating system says.
         source: std::io::Error,
     },
@@ -53,7 +52,8 @@ pub fn run(config: &Config, extras: Extras) -> Result<(), ServeError> {
     tracing::info!(open_files, "starting");
     // Bound first, so that a taken port is told before the data is touched;
     // it listens only once everything else is ready.
-    let socket = listen::bind(config.server.listen)?;
+    let main = listen::bind(config.server.listen, listen::MAIN)?;
+    let http = config.server.http_listen.map(|address| listen::bind(address, listen::HTTP)).transpose()?;
     let jobs_on = tokio::runtime::Builder::new_multi_thread().thread_name("agentd-job").enable_all().build()?;
     let handle = jobs_on.handle().clone();
     let app = jobs_on.block_on(App::build(config, extras, handle.clone()))?;
@@ -70,7 +70,7 @@ pub fn run(config: &Config, extras: Extras) -> Result<(), ServeError> {
             return Err(error.into());
         }
     };
-    let sockets = Sockets { tcp: socket, control };
+    let sockets = Sockets { main, http, control };
     let outcome = actix_web::rt::System::new().block_on(serve(config, &app, sockets, &handle));
     jobs_on.block_on(app.close());
     // A handler that never ends must not keep the process.
@@ -80,7 +80,8 @@ pub fn run(config: &Config, extras: Extras) -> Result<(), ServeError> {
 
 /// Bound, and listening only once everything else is ready.
 struct Sockets {
-    tcp: socket2::Socket,
+    main: socket2::Socket,
+    http: Option<socket2::Socket>,
     control: Option<control::Control>,
 }
 
@@ -92,56 +93,48 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let handshakes = handshakes(config, app)?;
     app.start(jobs_on).await?;
-    let listener = listen::listen(sockets.tcp, config.server.listen)?;
-    let address = listener.local_addr()?;
-    let for_workers = app.clone();
+    let scheme = if handshakes.is_some() { "https" } else { "http" };
+    let mut servers = Servers::default();
     let (control, _control_file) = sockets.control.map(control::Control::listen).transpose()?.unzip();
-    let mut server = HttpServer::new(move || {
-        let app = for_workers.clone();
-        HttpApp::new().configure(|config| app.configure(config)).wrap(from_fn(http::observe))
-    })
-    .disable_signals()
-    // Whoever closes has hung up: what it waited for is not waited for any more.
-    .h1_allow_half_closed(false)
-    // Events are small and wanted at once.
-    .tcp_nodelay(true)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(config.server.head_time)
-    .shutdown_timeout(HTTP_GRACE_SECONDS)
-    .on_connect(|connection, data| {
-        if let Some(peer) = control::peer(connection) {
-            data.insert(peer);
-        }
-    })
-    .listen(listener)?;
     if let Some(control) = control {
-        server = server.listen_uds(control)?;
+        servers.run(front::control(config, app, control)?);
     }
-    let server = server.run();
-    let handle = server.handle();
-    let mut server = actix_web::rt::spawn(server);
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), data = %config.data.dir.display(), "ready");
+    let main = listen::listen(sockets.main, config.server.listen, listen::MAIN)?;
+    let address = main.local_addr()?;
+    let mut http_address = None;
+    if let (Some(socket), Some(configured)) = (sockets.http, config.server.http_listen) {
+        let http = listen::listen(socket, configured, listen::HTTP)?;
+        http_address = Some(http.local_addr()?.to_string());
+        servers.run(front::redirect(&app.challenges, http, address.port())?);
+    }
+    servers.run(front::callers(config, app, main, handshakes)?);
+    let (version, data) = (env!("CARGO_PKG_VERSION"), config.data.dir.display());
+    tracing::info!(%address, scheme, http_address, version, %data, "ready");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        ended = &mut server => {
-            // Without its server the process would live on deaf.
-            let ended = ended.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-            let by_itself = || std::io::Error::other("the HTTP server ended by itself");
-            return Err(ended.err().unwrap_or_else(by_itself).into());
-        }
+        error = servers.ended() => return Err(error.into()),
     }
     tracing::info!(seconds = config.server.drain_time.as_secs(), "stopping: finishing what runs, refusing new work");
     let drain = async {
         app.jobs.drain(config.server.drain_time).await;
-        handle.stop(true).await;
+        servers.stop().await;
     };
     tokio::select! {
         () = drain => tracing::info!("stopped"),
         _ = terminate.recv() => tracing::warn!("stopped at once by a second signal"),
         _ = interrupt.recv() => tracing::warn!("stopped at once by a second signal"),
     }
-    server.abort();
     Ok(())
+}
+
+/// How hands are shaken, where TLS is spoken.
+fn handshakes(config: &Config, app: &App) -> Result<Option<Handshakes>, ServeError> {
+    if config.tls.mode == TlsMode::Off {
+        return Ok(None);
+    }
+    let made = tls::server_config(&app.certificates, config.tls.http2).map_err(std::io::Error::other)?;
+    Ok(Some(Handshakes::new(made, config.tls.handshake_time, &app.metrics).map_err(BuildError::from)?))
 }

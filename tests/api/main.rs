@@ -47,6 +47,7 @@ mod socket;
 mod start;
 mod steps;
 mod tenants;
+mod tls;
 mod usage;
 mod waiting;
 mod web;

@@ -19,6 +19,7 @@ pub mod raw;
 pub mod record;
 pub mod server;
 pub mod sse;
+pub mod tls;
 
 use std::time::{Duration, Instant};
 
