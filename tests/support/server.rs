@@ -31,6 +31,7 @@ pub struct Key {
 #[derive(Clone, Debug)]
 pub struct Setup {
     program: PathBuf,
+    listen: String,
     environment: BTreeMap<String, String>,
     arguments: Vec<String>,
 }
@@ -47,11 +48,18 @@ impl Setup {
     }
 
     fn of(program: PathBuf) -> Self {
-        let setup = Self { program, environment: BTreeMap::new(), arguments: Vec::new() };
+        let listen = "127.0.0.1:0".to_owned();
+        let setup = Self { program, listen, environment: BTreeMap::new(), arguments: Vec::new() };
         // Most tests send more than anybody would in a minute; those of the limit
         // set it on again.
         let setup = setup.env("RATE_LIMIT_ENABLED", "false");
         setup.env("AGENT_ADMIN_KEY", ADMIN_KEY).env("AGENT_KEY_HASH_SECRET", HASH_SECRET)
+    }
+
+    /// Listens here, not on a free port.
+    pub fn listen(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.listen);
+        self
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -217,7 +225,7 @@ impl Process {
 
     fn serve(setup: &Setup, data: &Path) -> Self {
         let data = data.to_string_lossy();
-        Self::spawn(&mut setup.command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &data]))
+        Self::spawn(&mut setup.command(&["serve", "--listen", &setup.listen, "--data-dir", &data]))
     }
 
     /// Where it is reached, once it is ready: `https://host:port`.
