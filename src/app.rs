@@ -105,7 +105,7 @@ pub struct App {
     pub outbound: Outbound,
     /// What clients are shown.
     pub certificates: Certificates,
-    /// What authorities are answered over plain HTTP.
+    /// What ACME servers are answered over plain HTTP.
     pub challenges: HttpChallenges,
     /// Orders certificates.
     pub acme: acme::Acme,
