@@ -61,9 +61,10 @@ fn code(error: &ServeError) -> u8 {
         ServeError::Build(BuildError::Open(OpenError::Locked { .. })) | ServeError::Control(ControlError::Taken(_)) => {
             exit::TRY_AGAIN
         }
-        ServeError::Build(BuildError::Open(OpenError::Folder { source, .. }))
+        ServeError::Build(
+            BuildError::Open(OpenError::Folder { source, .. }) | BuildError::Tls(tls::Fault::Unkept { source, .. }),
+        )
         | ServeError::Control(ControlError::Io { source, .. })
-        | ServeError::Build(BuildError::Tls(tls::Fault::Unkept { source, .. }))
             if source.kind() == std::io::ErrorKind::StorageFull =>
         {
             exit::TRY_AGAIN
@@ -75,6 +76,7 @@ fn code(error: &ServeError) -> u8 {
             BuildError::Secret(_)
             | BuildError::Outbound(_)
             | BuildError::Tls(_)
+            | BuildError::Acme(_)
             | BuildError::Open(
                 OpenError::Folder { .. }
                 | OpenError::Foreign
