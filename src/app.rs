@@ -161,15 +161,7 @@ impl App {
         let auth = Arc::new(build_auth(config, &clock)?);
         let ids = IdSource::new(clock.clone(), Jobs::last_no(&db).await?);
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
-        let legacy = config.auth.api_key.resolve().map_err(BuildError::Secret)?;
-        let loaded = tenants.load(legacy.as_deref()).await?;
-        if loaded.unusable > 0 {
-            tracing::warn!(
-                keys = loaded.unusable,
-                "the key-hash secret is not the one that these API keys were made with, so they are refused; \
-                 put the old secret back, or make new keys"
-            );
-        }
+        load_tenants(config, &tenants).await?;
         let secure = config.tls.mode != TlsMode::Off;
         let users = Arc::new(Users::new(db.clone(), clock.clone(), auth.clone(), secure));
         users.load().await?;
@@ -192,13 +184,7 @@ impl App {
         for handler in extras.handlers {
             registry.add(handler).map_err(BuildError::Internal)?;
         }
-        let limits = jobs::Limits {
-            concurrency: config.jobs.concurrency,
-            queue: config.jobs.queue,
-            result_bytes: config.jobs.result_bytes,
-            wait: config.jobs.wait,
-            retention: config.jobs.retention,
-        };
+        let limits = job_limits(config);
         let quotas = auth.limits().clone();
         let parts =
             jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
@@ -352,6 +338,30 @@ impl App {
             tracing::warn!(%error, "what tenants have used could not be written");
         }
     }
+}
+
+fn job_limits(config: &Config) -> jobs::Limits {
+    jobs::Limits {
+        concurrency: config.jobs.concurrency,
+        queue: config.jobs.queue,
+        result_bytes: config.jobs.result_bytes,
+        wait: config.jobs.wait,
+        retention: config.jobs.retention,
+    }
+}
+
+/// Takes up tenants and keys, and the single key of the configuration.
+async fn load_tenants(config: &Config, tenants: &Tenants) -> Result<(), BuildError> {
+    let legacy = config.auth.api_key.resolve().map_err(BuildError::Secret)?;
+    let loaded = tenants.load(legacy.as_deref()).await?;
+    if loaded.unusable > 0 {
+        tracing::warn!(
+            keys = loaded.unusable,
+            "the key-hash secret is not the one that these API keys were made with, so they are refused; \
+             put the old secret back, or make new keys"
+        );
+    }
+    Ok(())
 }
 
 /// Tells the jobs what of a tenant's quota concerns them.
