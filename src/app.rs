@@ -188,7 +188,6 @@ impl App {
         let jobs = Jobs::new(parts, &metrics)?;
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
-        let certificates = Certificates::default();
         let setup = setup::Setup::new(
             db.clone(),
             clock.clone(),
