@@ -18,7 +18,7 @@ mod sessions;
 mod throttle;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 pub use admin::{Admin, OnThisMachine, Operator, Presented, SignedIn, set_cookie, too_many_attempts};
 pub use caller::{Caller, MetricsReader};
@@ -44,7 +44,7 @@ pub struct Auth {
     hasher: KeyHasher,
     clock: Clock,
     admin: Mac,
-    metrics_token: Option<Mac>,
+    metrics_token: RwLock<Option<Mac>>,
     throttle: Throttle,
     limits: Arc<Limits>,
     cors: Arc<Cors>,
@@ -64,7 +64,7 @@ impl Auth {
         Self {
             keyring: Arc::new(Keyring::new(limits.clone())),
             admin: hasher.mac(admin_key),
-            metrics_token: metrics_token.map(|token| hasher.mac(token)),
+            metrics_token: RwLock::new(metrics_token.map(|token| hasher.mac(token))),
             sessions: Arc::default(),
             throttle: Throttle::default(),
             hasher,
@@ -72,6 +72,17 @@ impl Auth {
             limits,
             cors,
         }
+    }
+
+    /// Sets what may read the metrics from another machine.
+    pub fn set_metrics_token(&self, token: Option<&str>) {
+        let token = token.map(|token| self.hasher.mac(token));
+        *self.metrics_token.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    fn is_metrics_token(&self, presented: &str) -> bool {
+        let token = *self.metrics_token.read().unwrap_or_else(PoisonError::into_inner);
+        token.is_some_and(|token| self.hasher.same(&self.hasher.mac(presented), &token))
     }
 
     /// What tenants may use.

@@ -19,6 +19,7 @@ mod migrate;
 mod openapi;
 mod output;
 mod password;
+mod reload;
 mod serve;
 mod setup;
 mod status;
@@ -78,6 +79,8 @@ enum Verb {
     Status(status::Arguments),
     /// Make and list users, give them new passwords
     Admin(admin::Arguments),
+    /// Read the configuration of the running service again
+    Reload(reload::Arguments),
     /// Make, list, suspend, delete tenants
     Tenant(tenant::Arguments),
     /// Make, list, rotate, revoke API keys
@@ -118,6 +121,7 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Setup(arguments) => finish(setup::run(&arguments)),
         Verb::Status(arguments) => status::run(&arguments),
         Verb::Admin(arguments) => finish(admin::run(&arguments)),
+        Verb::Reload(arguments) => finish(reload::run(&arguments)),
         Verb::Tenant(arguments) => finish(tenant::run(&arguments)),
         Verb::Key(arguments) => finish(key::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),

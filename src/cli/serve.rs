@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &Arguments, extras: Extras) -> ExitCode {
     }
     // Whatever is made holds keys or jobs: nobody else may read it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let outcome = serve::run(&loaded.config, extras);
+    let outcome = serve::run(&loaded, sources, extras);
     drop(guard);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,19 +61,22 @@ fn code(error: &ServeError) -> u8 {
         ServeError::Build(BuildError::Open(OpenError::Locked { .. })) | ServeError::Control(ControlError::Taken(_)) => {
             exit::TRY_AGAIN
         }
-        ServeError::Build(BuildError::Open(OpenError::Folder { source, .. }))
+        ServeError::Build(
+            BuildError::Open(OpenError::Folder { source, .. }) | BuildError::Tls(tls::Fault::Unkept { source, .. }),
+        )
         | ServeError::Control(ControlError::Io { source, .. })
-        | ServeError::Build(BuildError::Tls(tls::Fault::Unkept { source, .. }))
             if source.kind() == std::io::ErrorKind::StorageFull =>
         {
             exit::TRY_AGAIN
         }
         // Starting again would meet the same; somebody has to change something.
         ServeError::Control(_)
+        | ServeError::HandedOver(_)
         | ServeError::Build(
             BuildError::Secret(_)
             | BuildError::Outbound(_)
             | BuildError::Tls(_)
+            | BuildError::Acme(_)
             | BuildError::Open(
                 OpenError::Folder { .. }
                 | OpenError::Foreign

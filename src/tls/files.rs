@@ -16,7 +16,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::{CertName, TlsSection};
 
 /// How often it is looked whether the files have changed.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of a file; a chain of certificates has a few thousand.
 const LARGEST: u64 = 1 << 20;
 

@@ -90,7 +90,7 @@ impl Attempt<'_> {
                 // not be asked.
                 Err(fault) if matches!(fault.kind, Kind::Later | Kind::AccountLost) => return Err(fault),
                 Err(fault) => {
-                    tracing::info!(name = %self.name, "the order under way has come to nothing: {}", fault.what)
+                    tracing::info!(name = %self.name, "the order under way has come to nothing: {}", fault.what);
                 }
             }
             self.keep(None).await?;

@@ -37,7 +37,7 @@ impl Validity {
 
     /// The moment at which a `part` of the lifetime is left.
     fn left(self, part: u32) -> Timestamp {
-        self.from.plus(self.lifetime() - self.lifetime() / part)
+        self.from.plus(self.lifetime().saturating_sub(self.lifetime() / part))
     }
 }
 

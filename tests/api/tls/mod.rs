@@ -2,8 +2,12 @@
 //! and who does not keep to the rules.
 
 mod files;
+mod floods;
+mod hostile;
+mod limits;
 mod redirect;
 mod serving;
+mod swap;
 
 use std::path::PathBuf;
 
@@ -55,4 +59,12 @@ impl Pair {
             .env("AGENTD_TLS_CERT_FILE", &self.certificate().to_string_lossy())
             .env("AGENTD_TLS_KEY_FILE", &self.key().to_string_lossy())
     }
+}
+
+/// How many handshakes have ended so, as the metrics tell.
+fn handshakes(server: &Server, outcome: &str) -> u64 {
+    let metrics = server.admin().get("/metrics").expect_text(200).to_owned();
+    let name = format!("agentd_tls_handshakes_total{{outcome=\"{outcome}\"}} ");
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
+    value.unwrap_or(0)
 }
