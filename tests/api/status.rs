@@ -96,7 +96,7 @@ fn certificates_are_shown_and_a_missing_one_is_a_warning() {
     let problem = eventually("the first attempt has failed", || {
         let report = server.admin().get("/admin/status").expect(200);
         let warning = report["warnings"][0]["what"].as_str()?.to_owned();
-        warning.contains("127.0.0.1:1").then_some((warning, report))
+        warning.contains("no connection to 127.0.0.1").then_some((warning, report))
     });
     assert!(problem.0.starts_with("there is no certificate for agents.example.com yet"), "{problem:?}");
     assert_eq!(problem.1["address"], "https://agents.example.com:0");
