@@ -131,15 +131,8 @@ pub struct App {
 /// Every route of the service.
 #[must_use]
 pub fn routes() -> Routes {
-    jobs::routes()
-        .and(tenants::routes())
-        .and(users::routes())
-        .and(setup::routes())
-        .and(status::routes())
-        .and(reload::routes())
-        .and(health::routes())
-        .and(docs::routes())
-        .and(acme::routes())
+    let features = jobs::routes().and(tenants::routes()).and(users::routes()).and(setup::routes()).and(acme::routes());
+    features.and(status::routes()).and(health::routes()).and(docs::routes()).and(reload::routes())
 }
 
 impl App {
