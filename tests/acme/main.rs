@@ -17,6 +17,7 @@ mod load;
 mod other;
 mod renew;
 mod restart;
+mod setup;
 
 use serde_json::Value;
 use support::acme::Bench;
