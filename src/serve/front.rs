@@ -32,6 +32,8 @@ use crate::tls::{Certificates, HttpChallenges, Source};
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long answers in flight may take once jobs have been drained.
 const GRACE_SECONDS: u64 = 5;
+/// How long it may take until a connection that was accepted is at its worker.
+const HAND_ON: Duration = Duration::from_millis(100);
 /// Connections that the command line may have.
 const CONTROL_CONNECTIONS: usize = 1_024;
 
@@ -56,6 +58,15 @@ impl Servers {
             Some(Err(error)) => io::Error::other(error),
             Some(Ok(Ok(()))) | None => io::Error::other("the HTTP server ended by itself"),
         }
+    }
+
+    /// Leaves those who connect from now on to the next process, which gets the
+    /// same sockets from systemd. What has been accepted must have come to a
+    /// worker, which forgets its queue when it is told to stop, and tells nobody
+    /// how long that is.
+    pub(super) async fn leave_the_rest(&self) {
+        join_all(self.handles.iter().map(ServerHandle::pause)).await;
+        tokio::time::sleep(HAND_ON).await;
     }
 
     /// Answers what has been asked, and ends.

@@ -6,18 +6,21 @@ mod front;
 mod handshake;
 mod listen;
 mod redirect;
+mod systemd;
 
 use std::net::SocketAddr;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::{App, BuildError, Extras};
-use crate::config::{Config, TlsMode};
+use crate::app::{App, BuildError, Extras, Start};
+use crate::config::{Config, Loaded, Sources, TlsMode};
+use crate::db::Progress;
 use crate::tls;
 use front::Servers;
 use handshake::Handshakes;
 
 pub use control::ControlError;
+pub use systemd::HandedOverError;
 
 /// Why the service ended other than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,9 @@ pub enum ServeError {
     /// The control socket cannot be had.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The sockets of systemd cannot be used.
+    #[error(transparent)]
+    HandedOver(#[from] HandedOverError),
     /// The services could not be built.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -47,16 +53,36 @@ pub enum ServeError {
 ///
 /// # Errors
 /// When it could not be started.
-pub fn run(config: &Config, extras: Extras) -> Result<(), ServeError> {
+pub fn run(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(), ServeError> {
+    run_until_told(loaded, sources, extras).inspect_err(systemd::failed)
+}
+
+fn run_until_told(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(), ServeError> {
+    let config = &loaded.config;
     let open_files = files::raise_limit();
     tracing::info!(open_files, "starting");
     // Bound first, so that a taken port is told before the data is touched;
     // it listens only once everything else is ready.
-    let main = listen::bind(config.server.listen, listen::MAIN)?;
-    let http = config.server.http_listen.map(|address| listen::bind(address, listen::HTTP)).transpose()?;
+    let handed_over = systemd::handed_over()?;
+    let stays = handed_over.main.is_some();
+    let main = match handed_over.main {
+        Some(socket) => listen::take_over(socket, config)?,
+        None => listen::bind(config.server.listen, listen::MAIN)?,
+    };
+    let http = match (handed_over.http, config.server.http_listen) {
+        (Some(socket), _) if config.tls.mode != TlsMode::Off => Some(socket.into()),
+        (Some(_), _) => {
+            tracing::warn!("systemd's socket for plain HTTP is of no use: it sends on to HTTPS, and tls.mode is off");
+            None
+        }
+        (None, address) => address.map(|address| listen::bind(address, listen::HTTP)).transpose()?,
+    };
     let jobs_on = tokio::runtime::Builder::new_multi_thread().thread_name("agentd-job").enable_all().build()?;
     let handle = jobs_on.handle().clone();
-    let app = jobs_on.block_on(App::build(config, extras, handle.clone()))?;
+    let start = Start { sources, shown: loaded.shown.clone(), progress: Progress::default() };
+    let starting = systemd::Starting::watch(start.progress.clone());
+    let app = jobs_on.block_on(App::build(config, start, extras, handle.clone()))?;
+    drop(starting);
     // The data folder is locked: what lies there is nobody else's.
     let control = match config.control_socket().map(|path| control::Control::bind(&path)).transpose() {
         Ok(control) => control,
@@ -70,7 +96,7 @@ pub fn run(config: &Config, extras: Extras) -> Result<(), ServeError> {
             return Err(error.into());
         }
     };
-    let sockets = Sockets { main, http, control };
+    let sockets = Sockets { main, http, stays, control };
     let outcome = actix_web::rt::System::new().block_on(serve(config, &app, sockets, &handle));
     jobs_on.block_on(app.close());
     // A handler that never ends must not keep the process.
@@ -82,6 +108,8 @@ pub fn run(config: &Config, extras: Extras) -> Result<(), ServeError> {
 struct Sockets {
     main: socket2::Socket,
     http: Option<socket2::Socket>,
+    /// Whether systemd goes on listening when this process ends.
+    stays: bool,
     control: Option<control::Control>,
 }
 
@@ -104,7 +132,8 @@ async fn serve(
     let main = listen::listen(sockets.main, config.server.listen, listen::MAIN)?;
     let address = main.local_addr()?;
     let mut http_address = None;
-    if let (Some(socket), Some(configured)) = (sockets.http, config.server.http_listen) {
+    if let Some(socket) = sockets.http {
+        let configured = config.server.http_listen.unwrap_or(config.server.listen);
         let http = listen::listen(socket, configured, listen::HTTP)?;
         http_address = Some(http.local_addr()?.to_string());
         servers.run(front::redirect(&app.challenges, http, address.port())?);
@@ -112,14 +141,21 @@ async fn serve(
     servers.run(front::callers(config, app, main, handshakes)?);
     let (version, data) = (env!("CARGO_PKG_VERSION"), config.data.dir.display());
     tracing::info!(%address, scheme, http_address, version, %data, "ready");
+    let status = || systemd::status(app, address);
+    systemd::ready(&status());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = systemd::keep(app, jobs_on, status) => {}
         error = servers.ended() => return Err(error.into()),
     }
     tracing::info!(seconds = config.server.drain_time.as_secs(), "stopping: finishing what runs, refusing new work");
+    systemd::stopping(config.server.drain_time);
     let drain = async {
         app.jobs.drain(config.server.drain_time).await;
+        if sockets.stays {
+            servers.leave_the_rest().await;
+        }
         servers.stop().await;
     };
     tokio::select! {

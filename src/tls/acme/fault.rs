@@ -17,8 +17,9 @@ pub(super) enum Kind {
     AccountLost,
     /// It was not content with the proof; another kind may do.
     Proof,
-    /// It could not be asked; what is under way may still come to an end.
-    Unreachable,
+    /// It could not be asked, or wants to be asked later; what is under way may
+    /// still come to an end.
+    Later,
     /// Anything else.
     Other,
 }
@@ -40,10 +41,10 @@ impl Fault {
     pub(super) fn of(error: Error) -> Self {
         match error {
             Error::Api(problem) => Self::new(kind(&problem), words(&problem)),
-            Error::Timeout(_) => Self::new(Kind::Unreachable, "the authority took too long"),
-            Error::Json(_) => Self::new(Kind::Unreachable, "the directory answered with something that is no ACME"),
-            Error::Other(error) => Self::new(Kind::Unreachable, shortened(&error.to_string())),
-            Error::Str(what) => Self::new(Kind::Unreachable, format!("the directory's answer is incomplete: {what}")),
+            Error::Timeout(_) => Self::new(Kind::Later, "the authority took too long"),
+            Error::Json(_) => Self::new(Kind::Later, "the directory answered with something that is no ACME"),
+            Error::Other(error) => Self::new(Kind::Later, shortened(&error.to_string())),
+            Error::Str(what) => Self::new(Kind::Later, format!("the directory's answer is incomplete: {what}")),
             other => Self::new(Kind::Other, shortened(&other.to_string())),
         }
     }
@@ -84,9 +85,13 @@ impl From<db::Error> for Fault {
 }
 
 fn kind(problem: &Problem) -> Kind {
+    const LATER: [&str; 4] = ["rateLimited", "serverInternal", "badNonce", "orderNotReady"];
     const PROOF: [&str; 5] = ["unauthorized", "connection", "dns", "tls", "incorrectResponse"];
     if is(problem, "accountDoesNotExist") {
         return Kind::AccountLost;
+    }
+    if LATER.iter().any(|kind| is(problem, kind)) {
+        return Kind::Later;
     }
     // Another kind of proof helps, but not where the name itself is refused.
     if PROOF.iter().any(|kind| is(problem, kind)) { Kind::Proof } else { Kind::Other }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::fault::Fault;
+use super::fault::{Fault, Kind};
 use super::order::Attempt;
 use super::sql::{self, Row, Stored};
 use super::{Acme, Inner, next, parsed, policy};
@@ -18,6 +18,9 @@ pub(super) const NAME: &str = "certificate.renew";
 
 /// The longest attempt: a few directories, a few kinds of proof.
 const TIME: Duration = Duration::from_secs(15 * 60);
+/// The job may take longer, so that what came of the attempt is always written
+/// down and the next one waits its turn.
+const JOB_TIME: Duration = Duration::from_secs(TIME.as_secs() + 60);
 
 /// The handler, which is for the service itself.
 #[must_use]
@@ -33,7 +36,7 @@ pub fn handler(acme: &Acme) -> Handler {
             "additionalProperties": false,
             "properties": { "name": { "type": "string" }, "now": { "type": "boolean" } },
         }),
-        timeout: TIME,
+        timeout: JOB_TIME,
         concurrency: Some(4),
         run: Run::Async(Box::new(move |call| {
             let inner = inner.clone();
@@ -77,7 +80,8 @@ async fn run(inner: &Arc<Inner>, call: &Call) -> Outcome {
         is_retry: row.failures > 0,
         replaces: replaces.map(|(certificate, stored)| (certificate, stored.directory.clone())),
     };
-    match attempt.run().await {
+    let too_long = |_| Err(Fault::new(Kind::Later, format!("the attempt took longer than {} s", TIME.as_secs())));
+    match tokio::time::timeout(TIME, attempt.run()).await.unwrap_or_else(too_long) {
         Ok(issued) => succeeded(inner, name, issued).await.map_err(|error| internal(&error)),
         Err(fault) => Err(failed(inner, name, &row, fault).await),
     }
@@ -106,12 +110,19 @@ async fn failed(inner: &Inner, name: &CertName, row: &Row, fault: Fault) -> Fail
     let failures = row.failures.saturating_add(1);
     let next = now.plus(policy::pause(failures, since, fault.pause));
     inner.metrics.failed(name);
-    let until = parsed(name, row).map(|parsed| parsed.validity.until.to_string());
+    let validity = parsed(name, row).map(|parsed| parsed.validity);
+    let until = validity.map(|validity| validity.until.to_string());
     // Until it hurts, somebody has time to look; then it must be heard.
-    tracing::warn!(%name, failures, next_attempt = %next, valid_until = until, "no certificate: {}", fault.what);
+    if policy::is_grave(validity, since, now) {
+        tracing::error!(%name, failures, next_attempt = %next, valid_until = until, "no certificate: {}", fault.what);
+    } else {
+        tracing::warn!(%name, failures, next_attempt = %next, valid_until = until, "no certificate: {}", fault.what);
+    }
     let (key, what) = (name.to_string(), fault.what.clone());
     if let Err(error) = inner.db.write(move |tx| sql::fail(tx, &key, &what, now, next)).await {
         tracing::error!(%name, %error, "what went wrong with a certificate could not be written");
     }
+    // So that the next attempt is made in its time.
+    inner.changed.notify_one();
     Failure::permanent("no_certificate", fault.what)
 }

@@ -220,28 +220,35 @@ impl Inner {
         });
     }
 
-    /// Looks at every name once; how long to wait before the next time.
+    /// Looks at every name once, at all at the same time, since an authority may
+    /// be slow to answer; how long to wait before the next time.
     async fn look(&self) -> Duration {
         const AFTER_A_FAULT: Duration = Duration::from_secs(60);
         let Some(settings) = self.current() else { return Duration::MAX };
-        for name in &settings.section.domains {
-            if let Err(error) = self.look_at(name, &settings).await {
+        let looks = settings.section.domains.iter().map(async |name| {
+            self.look_at(name, &settings).await.unwrap_or_else(|error| {
                 tracing::warn!(%name, "a certificate could not be looked at: {error}");
-                return AFTER_A_FAULT.min(settings.section.check_every);
-            }
-        }
-        settings.section.check_every
+                AFTER_A_FAULT
+            })
+        });
+        // A clock that is set may make something due at any time, so the pause
+        // is never longer than the settings say.
+        futures_util::future::join_all(looks).await.into_iter().fold(settings.section.check_every, Duration::min)
     }
 
-    async fn look_at(&self, name: &CertName, settings: &Settings) -> Result<(), String> {
+    /// Looks at one name; how long until it is due.
+    async fn look_at(&self, name: &CertName, settings: &Settings) -> Result<Duration, String> {
         let row = self.row(name).await.map_err(|error| error.to_string())?;
         let row = self.ask_window(name, row, settings).await.map_err(|error| error.to_string())?;
         let (due, why) = next(name, &row);
-        if due <= self.clock.now() {
-            tracing::debug!(%name, ?why, "a certificate is due");
-            self.submit(name, false).await.map_err(|problem| problem.to_string())?;
+        let now = self.clock.now();
+        if due > now {
+            return Ok(due.since(now));
         }
-        Ok(())
+        tracing::debug!(%name, ?why, "a certificate is due");
+        self.submit(name, false).await.map_err(|problem| problem.to_string())?;
+        // The job's end has it looked at again.
+        Ok(Duration::MAX)
     }
 
     /// Has a certificate renewed, now or if it is due; the job, `None` while

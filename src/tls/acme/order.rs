@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AccountBuilder, AuthorizationStatus, CertificateIdentifier, Error, ExternalAccountKey, Identifier,
-    NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AccountBuilder, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, Error, ExternalAccountKey,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use url::Url;
@@ -42,8 +42,17 @@ impl Attempt<'_> {
     /// has to be content first: the others count failures.
     pub(super) async fn run(&self) -> Result<Stored, Fault> {
         let section = &self.settings.section;
-        if let Some(staging) = section.staging.as_ref().filter(|_| self.is_retry) {
-            self.at(staging, true).await.map_err(|fault| fault.within("at the staging directory"))?;
+        // What is under way already needs no trial.
+        let on_trial = self.is_retry && self.kept().await?.is_none();
+        if let Some(staging) = section.staging.as_ref().filter(|_| on_trial) {
+            match self.at(staging, true).await {
+                Ok(_) => {}
+                // That it cannot be asked says nothing of the name.
+                Err(fault) if fault.kind == Kind::Later => {
+                    tracing::info!(name = %self.name, "the staging directory cannot be asked: {}", fault.what);
+                }
+                Err(fault) => return Err(fault.within("at the staging directory")),
+            }
         }
         let mut faults = Vec::new();
         for directory in &section.directories {
@@ -73,12 +82,13 @@ impl Attempt<'_> {
 
     async fn with_account(&self, directory: &Url, pause: &Pause, trial: bool) -> Result<Stored, Fault> {
         let account = self.account(directory, pause).await?;
-        if let Some(open) = self.open_order(directory, trial).await? {
+        let kept = self.kept().await?;
+        if let Some(open) = kept.filter(|order| !trial && order.directory == directory.as_str()) {
             match self.go_on(&account, &open).await {
                 Ok(issued) => return Ok(issued),
                 // The order stays for the next attempt when the directory could
                 // not be asked.
-                Err(fault) if matches!(fault.kind, Kind::Unreachable | Kind::AccountLost) => return Err(fault),
+                Err(fault) if matches!(fault.kind, Kind::Later | Kind::AccountLost) => return Err(fault),
                 Err(fault) => {
                     tracing::info!(name = %self.name, "the order under way has come to nothing: {}", fault.what);
                 }
@@ -143,10 +153,9 @@ impl Attempt<'_> {
         Ok(account)
     }
 
-    async fn open_order(&self, directory: &Url, trial: bool) -> Result<Option<OpenOrder>, db::Error> {
-        let name = self.name.to_string();
-        let row = self.inner.db.read(move |tx| sql::get(tx, &name)).await?;
-        Ok(row.order.filter(|order| !trial && order.directory == directory.as_str()))
+    /// The order under way.
+    async fn kept(&self) -> Result<Option<OpenOrder>, db::Error> {
+        Ok(self.inner.row(self.name).await?.order)
     }
 
     /// Goes on with the order of a run before.
@@ -175,7 +184,7 @@ impl Attempt<'_> {
         }
         let outcome = self.drive(&mut order, kind, &key, directory.as_str()).await;
         if let Err(fault) = &outcome
-            && fault.kind != Kind::Unreachable
+            && fault.kind != Kind::Later
             && !trial
         {
             self.keep(None).await?;
@@ -208,7 +217,8 @@ impl Attempt<'_> {
                 Ok(order) => return Ok(order),
                 // Saying what an order replaces is a favour; without it the
                 // certificate is as good.
-                Err(Error::Unsupported(_) | Error::Other(_)) => {}
+                Err(Error::Unsupported(_)) => {}
+                Err(Error::Other(error)) if error.to_string().starts_with("replaces field mismatch") => {}
                 Err(Error::Api(problem)) if is(&problem, "alreadyReplaced") || is(&problem, "malformed") => {}
                 Err(error) => return Err(Fault::of(error)),
             }
@@ -236,7 +246,10 @@ impl Attempt<'_> {
                 again!(order.finalize_csr(request.der())).map_err(Fault::of)?;
             }
             OrderStatus::Processing | OrderStatus::Valid => {}
-            OrderStatus::Pending | OrderStatus::Invalid => return Err(refusal(order).await),
+            OrderStatus::Pending | OrderStatus::Invalid => {
+                let silent = || Fault::new(Kind::Proof, "the authority has given up the order and does not say why");
+                return Err(refusal(order).await.or(silent));
+            }
         }
         let chain = again!(order.poll_certificate(&POLLS)).map_err(Fault::of)?;
         let key = key.serialize_pem();
@@ -273,7 +286,10 @@ impl Attempt<'_> {
                         }
                     }
                 }
-                challenge.set_ready().await?;
+                // One that a run before has asked to be looked at is being looked at.
+                if challenge.status == ChallengeStatus::Pending {
+                    challenge.set_ready().await?;
+                }
             }
             Ok::<_, Error>(())
         });
@@ -287,9 +303,7 @@ impl Attempt<'_> {
             Err(Error::Api(problem)) if !is(&problem, "accountDoesNotExist") => {
                 Err(refusal(order).await.or(|| Fault::of(Error::Api(problem)).of_kind(Kind::Proof)))
             }
-            Err(Error::Timeout(_)) => {
-                Err(Fault::new(Kind::Unreachable, "the authority did not look at the proof in time"))
-            }
+            Err(Error::Timeout(_)) => Err(Fault::new(Kind::Proof, "the authority did not look at the proof in time")),
             Err(error) => Err(Fault::of(error)),
         }
     }

@@ -95,6 +95,12 @@ pub fn pause(failures: u32, since: Duration, asked: Option<Duration>) -> Duratio
     usual.max(asked.unwrap_or_default().min(LONGEST_PAUSE))
 }
 
+/// Whether a failure is more than a nuisance: the certificate is about to end,
+/// or has; or it has failed for so long that it does not pass by itself.
+pub fn is_grave(validity: Option<Validity>, since: Duration, now: Timestamp) -> bool {
+    since > PERSISTENT || validity.is_some_and(|validity| validity.left(20) <= now)
+}
+
 /// How long an authority's suggestion is kept before it is asked again.
 pub fn ask_again(asked: Duration) -> Duration {
     asked.clamp(MINUTE, 24 * HOUR)
@@ -137,6 +143,15 @@ mod tests {
         assert_eq!(pause(1000, 31 * DAY, None), 24 * HOUR);
         assert_eq!(pause(1, DAY, Some(HOUR)), HOUR);
         assert_eq!(pause(1, DAY, Some(365 * DAY)), 7 * DAY);
+    }
+
+    #[test]
+    fn it_is_said_aloud_when_it_begins_to_hurt() {
+        let validity = Some(Validity { from: at(0), until: at(100) });
+        assert!(
+            !is_grave(validity, DAY, at(94)) && is_grave(validity, DAY, at(95)) && is_grave(validity, DAY, at(200))
+        );
+        assert!(!is_grave(None, 30 * DAY, at(0)) && is_grave(None, 31 * DAY, at(0)));
     }
 
     proptest! {

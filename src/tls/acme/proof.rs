@@ -83,11 +83,15 @@ impl Prover {
                 let hook = self.dns_hook.clone().ok_or("acme.dns_hook is not set")?;
                 let record = format!("_acme-challenge.{}", name.to_string().trim_start_matches("*."));
                 let value = answer.dns_value();
-                run_hook(&hook, "set", &record, &value).await?;
                 What::Dns { hook, record, value }
             }
         };
-        Ok(Proof { prover: self.clone(), what })
+        let proof = Proof { prover: self.clone(), what };
+        // A program that fails may have done half of it, which is taken away too.
+        if let What::Dns { hook, record, value } = &proof.what {
+            run_hook(hook, "set", record, value).await?;
+        }
+        Ok(proof)
     }
 }
 
