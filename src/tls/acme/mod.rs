@@ -73,6 +73,9 @@ struct Inner {
     /// Somebody changed what there is to look at.
     changed: Notify,
     jobs: OnceLock<Jobs>,
+    /// Held while an account is looked for or made, so that names whose
+    /// certificates are ordered at the same time share one.
+    registering: tokio::sync::Mutex<()>,
 }
 
 /// The settings, ready to be used.
@@ -121,6 +124,7 @@ impl Acme {
             settings: RwLock::default(),
             changed: Notify::new(),
             jobs: OnceLock::new(),
+            registering: tokio::sync::Mutex::default(),
         })))
     }
 
