@@ -1,9 +1,10 @@
 //! Looking after certificates: the command line, a stop in the middle, and what
 //! is not there any more when it is over.
 
+use crate::support::Setup;
 use crate::support::acme::{Bench, Fault, Kind};
+use crate::support::server::long_enough;
 use crate::support::tls::Dial;
-use crate::support::{Setup, long_enough};
 use crate::{another, certificate, failed, issued, shown};
 
 const NAME: &str = "agents.example.test";

@@ -4,7 +4,8 @@
 use serde_json::Value;
 
 use crate::support::acme::{Bench, Fault, Kind, Options};
-use crate::support::{Server, Setup, long_enough};
+use crate::support::server::long_enough;
+use crate::support::{Server, Setup};
 use crate::{another, certificate, failed, issued, seconds, set_time, shown};
 
 const NAME: &str = "agents.example.test";
