@@ -51,14 +51,17 @@ fn run<T>(what: impl Future<Output = T>) -> T {
 }
 
 /// The library tries thrice where its nonce is refused, which is too few here.
-async fn again<T>(mut request: impl AsyncFnMut() -> Result<T, Error>) -> T {
+async fn decided<T>(mut request: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
     loop {
         match request().await {
-            Ok(done) => return done,
             Err(Error::Api(problem)) if problem.r#type.as_deref().is_some_and(|it| it.ends_with("badNonce")) => {}
-            Err(error) => panic!("{error}"),
+            other => return other,
         }
     }
+}
+
+async fn again<T>(request: impl AsyncFnMut() -> Result<T, Error>) -> T {
+    decided(request).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 async fn account(bench: &Bench) -> Account {
@@ -85,7 +88,11 @@ async fn order(bench: &Bench, account: &Account, name: &str) -> (Order, Result<O
             .status()
             .expect("the hook runs");
         assert!(hook.success());
-        again(async || challenge.set_ready().await).await;
+        // It may have failed so soon that the answer says so.
+        if let Err(error) = decided(async || challenge.set_ready().await).await {
+            drop(authorizations);
+            return (order, Err(error));
+        }
     }
     let policy = RetryPolicy::new().initial_delay(std::time::Duration::from_millis(20)).timeout(PATIENCE);
     let status = order.poll_ready(&policy).await;
