@@ -3,7 +3,7 @@
 
 mod reload;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, KeyHasher};
 use crate::clock::Clock;
-use crate::config::{Config, SearchProvider, Secret, Shown, Sources};
+use crate::config::{Config, SearchProvider, Secret, Shown, Sources, TlsMode};
 use crate::db::{self, Db, FolderLock, OpenError, Progress};
 use crate::http::cors::Cors;
 use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
@@ -25,7 +25,8 @@ use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
 use crate::tls::{Certificates, HttpChallenges, acme};
-use crate::{agents, docs, health, tls, tools};
+use crate::users::{self, Users};
+use crate::{agents, docs, health, setup, status, tls, tools};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -103,12 +104,16 @@ pub struct App {
     pub metrics: Metrics,
     /// The way out.
     pub outbound: Outbound,
+    /// How the service is.
+    pub status: Arc<status::Status>,
     /// What clients are shown.
     pub certificates: Certificates,
     /// What ACME servers are answered over plain HTTP.
     pub challenges: HttpChallenges,
     /// Orders certificates.
     pub acme: acme::Acme,
+    users: Arc<Users>,
+    setup: Arc<setup::Setup>,
     /// The certificate that there is without asking anybody.
     pub kept: tls::Kept,
     auth: Arc<Auth>,
@@ -126,8 +131,15 @@ pub struct App {
 /// Every route of the service.
 #[must_use]
 pub fn routes() -> Routes {
-    let features = jobs::routes().and(tenants::routes()).and(acme::routes());
-    features.and(health::routes()).and(docs::routes()).and(reload::routes())
+    jobs::routes()
+        .and(tenants::routes())
+        .and(users::routes())
+        .and(setup::routes())
+        .and(status::routes())
+        .and(reload::routes())
+        .and(health::routes())
+        .and(docs::routes())
+        .and(acme::routes())
 }
 
 impl App {
@@ -158,6 +170,9 @@ impl App {
                  put the old secret back, or make new keys"
             );
         }
+        let secure = config.tls.mode != TlsMode::Off;
+        let users = Arc::new(Users::new(db.clone(), clock.clone(), auth.clone(), secure));
+        users.load().await?;
         let outbound = build_outbound(config, &metrics)?;
         let challenges = HttpChallenges::default();
         let acme = acme::Parts {
@@ -191,9 +206,32 @@ impl App {
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
         let proxies = Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone()));
-        let live =
-            reload::Live { auth: auth.clone(), proxies: proxies.clone(), kept: kept.clone(), clock: clock.clone() };
+        let live = reload::Live {
+            auth: auth.clone(),
+            proxies: proxies.clone(),
+            kept: kept.clone(),
+            acme: acme.clone(),
+            mode: config.tls.mode,
+            clock: clock.clone(),
+        };
         let reloader = reload::Reloader::new(start.sources, config, start.shown, live).map_err(BuildError::Secret)?;
+        let setup = setup::Setup::new(
+            db.clone(),
+            clock.clone(),
+            users.clone(),
+            tenants.clone(),
+            config.data.dir.clone(),
+            runtime_folder(),
+        );
+        let parts = status::Parts {
+            db: db.clone(),
+            jobs: jobs.clone(),
+            users: users.clone(),
+            certificates: certificates.clone(),
+            acme: acme.clone(),
+            clock,
+        };
+        let status = status::Status::new(config, parts);
         Ok(Self {
             health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
@@ -207,6 +245,9 @@ impl App {
             db,
             jobs,
             tenants,
+            users,
+            setup: Arc::new(setup),
+            status: Arc::new(status),
             metrics,
             outbound,
             certificates,
@@ -253,6 +294,7 @@ impl App {
                 Status::Deleted => clear(change.tenant),
             }
         });
+        self.setup.begin();
         self.jobs.start(&self.stop).await?;
         let (acme, jobs, stop) = (self.acme.clone(), self.jobs.clone(), self.stop.clone());
         jobs_on.spawn(async move { acme.run(jobs, &stop).await });
@@ -276,6 +318,9 @@ impl App {
             .app_data(web::Data::from(self.proxies.clone()))
             .app_data(web::Data::from(self.reloader.clone()))
             .app_data(web::Data::from(self.tenants.clone()))
+            .app_data(web::Data::from(self.users.clone()))
+            .app_data(web::Data::from(self.setup.clone()))
+            .app_data(web::Data::from(self.status.clone()))
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))
             .app_data(web::Data::new(self.jobs.clone()))
@@ -290,6 +335,7 @@ impl App {
     pub async fn close(&self) {
         self.stop.cancel();
         self.flush().await;
+        self.setup.forget();
         self.db.close();
     }
 
@@ -298,6 +344,9 @@ impl App {
     async fn flush(&self) {
         if let Err(error) = self.tenants.flush_last_used().await {
             tracing::warn!(%error, "the last use of keys could not be written");
+        }
+        if let Err(error) = self.users.flush().await {
+            tracing::warn!(%error, "the last use of sessions could not be written");
         }
         if let Err(error) = self.auth.limits().flush_usage(&self.db).await {
             tracing::warn!(%error, "what tenants have used could not be written");
@@ -311,6 +360,13 @@ fn apply_quota(jobs: &Jobs, tenant: i64, quota: Quota) {
     jobs.set_share(tenant, jobs::Share { weight: quota.weight, concurrency });
     let keep = quota.retention_days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
     jobs.set_retention(tenant, keep);
+}
+
+/// The folder that systemd makes for what need not outlive the service; the
+/// first one, where the unit names several.
+fn runtime_folder() -> Option<PathBuf> {
+    let folders = std::env::var_os("RUNTIME_DIRECTORY")?;
+    std::env::split_paths(&folders).next().filter(|folder| folder.is_absolute())
 }
 
 /// The data folder, and the database's where that is another one.

@@ -287,8 +287,13 @@ impl Attempt<'_> {
                     }
                 }
                 // One that a run before has asked to be looked at is being looked at.
-                if challenge.status == ChallengeStatus::Pending {
-                    challenge.set_ready().await?;
+                if challenge.status == ChallengeStatus::Pending
+                    && let Err(error) = challenge.set_ready().await
+                {
+                    if !shows_at_order(&error) {
+                        return Err(error);
+                    }
+                    tracing::debug!(name = %self.name, "asking to look at the proof: {error}");
                 }
             }
             Ok::<_, Error>(())
@@ -312,6 +317,14 @@ impl Attempt<'_> {
         let name = self.name.to_string();
         self.inner.db.write(move |tx| sql::set_order(tx, &name, order.as_ref())).await
     }
+}
+
+/// Whether looking at the order tells what became of a request to look at its
+/// proof: the authority may have heard it though its answer was lost, and one
+/// that looks at once answers with what it found.
+fn shows_at_order(error: &Error) -> bool {
+    const REFUSED: [&str; 3] = ["badNonce", "accountDoesNotExist", "rateLimited"];
+    !matches!(error, Error::Api(problem) if REFUSED.iter().any(|kind| is(problem, kind)))
 }
 
 /// Why an order came to nothing, in the authority's words on the proof.
