@@ -143,6 +143,39 @@ fn pour(tls: &mut Tls, flood: &Flood, first: Vec<u8>) -> u32 {
     sent
 }
 
+/// What comes back first for a stream.
+fn head_of(tls: &mut Tls, stream: u32) -> Vec<u8> {
+    let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        while read.len() >= 9 {
+            let length = u32::from_be_bytes([0, read[0], read[1], read[2]]) as usize;
+            if read.len() < 9 + length {
+                break;
+            }
+            let rest = read.split_off(9 + length);
+            if read[3] == HEADERS && read[5..9] == stream.to_be_bytes() {
+                return read[9..].to_vec();
+            }
+            read = rest;
+        }
+        let count = tls.read(&mut buffer);
+        assert!(count > 0, "it hung up");
+        read.extend_from_slice(&buffer[..count]);
+    }
+}
+
+#[test]
+fn where_http_2_is_offered_it_is_spoken() {
+    let server = Setup::real().https().env("AGENTD_TLS_HTTP2", "true").start();
+    let mut tls = dial(&server).alpn(&["h2", "http/1.1"]).connect().expect("a connection");
+    assert!(begin(&mut tls));
+    for stream in [1, 3] {
+        assert!(tls.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, &head(GET, "/health"))));
+        // 200 has a number of its own in the static table.
+        assert_eq!(head_of(&mut tls, stream)[0], 0x88);
+    }
+}
+
 #[test]
 fn by_default_no_flood_reaches_http_2() {
     let server = https();
