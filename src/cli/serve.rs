@@ -61,9 +61,10 @@ fn code(error: &ServeError) -> u8 {
         ServeError::Build(BuildError::Open(OpenError::Locked { .. })) | ServeError::Control(ControlError::Taken(_)) => {
             exit::TRY_AGAIN
         }
-        ServeError::Build(BuildError::Open(OpenError::Folder { source, .. }))
+        ServeError::Build(
+            BuildError::Open(OpenError::Folder { source, .. }) | BuildError::Tls(tls::Fault::Unkept { source, .. }),
+        )
         | ServeError::Control(ControlError::Io { source, .. })
-        | ServeError::Build(BuildError::Tls(tls::Fault::Unkept { source, .. }))
             if source.kind() == std::io::ErrorKind::StorageFull =>
         {
             exit::TRY_AGAIN

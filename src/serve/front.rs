@@ -114,7 +114,7 @@ pub(super) fn callers(config: &Config, app: &App, on: TcpListener, tls: Option<H
             })
         }
     };
-    builder.map(|builder| builder.run())
+    Ok(builder?.run())
 }
 
 /// For the command line.
