@@ -131,8 +131,15 @@ pub struct App {
 /// Every route of the service.
 #[must_use]
 pub fn routes() -> Routes {
-    let features = jobs::routes().and(tenants::routes()).and(users::routes()).and(setup::routes()).and(acme::routes());
-    features.and(status::routes()).and(health::routes()).and(docs::routes()).and(reload::routes())
+    jobs::routes()
+        .and(tenants::routes())
+        .and(users::routes())
+        .and(setup::routes())
+        .and(status::routes())
+        .and(reload::routes())
+        .and(health::routes())
+        .and(docs::routes())
+        .and(acme::routes())
 }
 
 impl App {
@@ -169,16 +176,8 @@ impl App {
         };
         let acme = acme::Acme::new(acme, &metrics)?;
         acme.configure(config.tls.mode, &config.acme).await?;
-        let mut registry = Registry::default();
-        registry.add_internal(acme::handler(&acme)).map_err(BuildError::Internal)?;
-        tools::register(&mut registry, outbound.clone(), web_options(config, &outbound)?)
-            .map_err(BuildError::Internal)?;
-        agents::register(&mut registry).map_err(BuildError::Internal)?;
-        for handler in extras.handlers {
-            registry.add(handler).map_err(BuildError::Internal)?;
-        }
-        let limits = job_limits(config);
-        let quotas = auth.limits().clone();
+        let registry = build_registry(config, &outbound, &acme, extras.handlers)?;
+        let (limits, quotas) = (job_limits(config), auth.limits().clone());
         let parts =
             jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
         let jobs = Jobs::new(parts, &metrics)?;
@@ -333,30 +332,6 @@ impl App {
     }
 }
 
-fn job_limits(config: &Config) -> jobs::Limits {
-    jobs::Limits {
-        concurrency: config.jobs.concurrency,
-        queue: config.jobs.queue,
-        result_bytes: config.jobs.result_bytes,
-        wait: config.jobs.wait,
-        retention: config.jobs.retention,
-    }
-}
-
-/// Takes up tenants and keys, and the single key of the configuration.
-async fn load_tenants(config: &Config, tenants: &Tenants) -> Result<(), BuildError> {
-    let legacy = config.auth.api_key.resolve().map_err(BuildError::Secret)?;
-    let loaded = tenants.load(legacy.as_deref()).await?;
-    if loaded.unusable > 0 {
-        tracing::warn!(
-            keys = loaded.unusable,
-            "the key-hash secret is not the one that these API keys were made with, so they are refused; \
-             put the old secret back, or make new keys"
-        );
-    }
-    Ok(())
-}
-
 /// Tells the jobs what of a tenant's quota concerns them.
 fn apply_quota(jobs: &Jobs, tenant: i64, quota: Quota) {
     let concurrency = quota.concurrent_jobs.map(|jobs| jobs as usize);
@@ -370,6 +345,47 @@ fn apply_quota(jobs: &Jobs, tenant: i64, quota: Quota) {
 fn runtime_folder() -> Option<PathBuf> {
     let folders = std::env::var_os("RUNTIME_DIRECTORY")?;
     std::env::split_paths(&folders).next().filter(|folder| folder.is_absolute())
+}
+
+/// Brings keys and quotas into memory.
+async fn load_tenants(config: &Config, tenants: &Tenants) -> Result<(), BuildError> {
+    let legacy = config.auth.api_key.resolve().map_err(BuildError::Secret)?;
+    let loaded = tenants.load(legacy.as_deref()).await?;
+    if loaded.unusable > 0 {
+        tracing::warn!(
+            keys = loaded.unusable,
+            "the key-hash secret is not the one that these API keys were made with, so they are refused; \
+             put the old secret back, or make new keys"
+        );
+    }
+    Ok(())
+}
+
+/// Everything that a job can do.
+fn build_registry(
+    config: &Config,
+    outbound: &Outbound,
+    acme: &acme::Acme,
+    more: Vec<Handler>,
+) -> Result<Registry, BuildError> {
+    let mut registry = Registry::default();
+    registry.add_internal(acme::handler(acme)).map_err(BuildError::Internal)?;
+    tools::register(&mut registry, outbound.clone(), web_options(config, outbound)?).map_err(BuildError::Internal)?;
+    agents::register(&mut registry).map_err(BuildError::Internal)?;
+    for handler in more {
+        registry.add(handler).map_err(BuildError::Internal)?;
+    }
+    Ok(registry)
+}
+
+fn job_limits(config: &Config) -> jobs::Limits {
+    jobs::Limits {
+        concurrency: config.jobs.concurrency,
+        queue: config.jobs.queue,
+        result_bytes: config.jobs.result_bytes,
+        wait: config.jobs.wait,
+        retention: config.jobs.retention,
+    }
 }
 
 /// The data folder, and the database's where that is another one.

@@ -77,10 +77,10 @@ enum Verb {
     Setup(setup::Arguments),
     /// Show how the service is, and what to do about what is wrong
     Status(status::Arguments),
-    /// Make and list users, give them new passwords
-    Admin(admin::Arguments),
     /// Read the configuration of the running service again
     Reload(reload::Arguments),
+    /// Make and list users, give them new passwords
+    Admin(admin::Arguments),
     /// Make, list, suspend, delete tenants
     Tenant(tenant::Arguments),
     /// Make, list, rotate, revoke API keys
@@ -120,8 +120,8 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Setup(arguments) => finish(setup::run(&arguments)),
         Verb::Status(arguments) => status::run(&arguments),
-        Verb::Admin(arguments) => finish(admin::run(&arguments)),
         Verb::Reload(arguments) => finish(reload::run(&arguments)),
+        Verb::Admin(arguments) => finish(admin::run(&arguments)),
         Verb::Tenant(arguments) => finish(tenant::run(&arguments)),
         Verb::Key(arguments) => finish(key::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),

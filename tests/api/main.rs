@@ -18,6 +18,7 @@ mod agent;
 mod attempts;
 mod bad_input;
 mod bulk;
+mod certificates;
 mod cli;
 mod clock;
 mod config;
