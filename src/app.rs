@@ -161,15 +161,7 @@ impl App {
         let auth = Arc::new(build_auth(config, &clock)?);
         let ids = IdSource::new(clock.clone(), Jobs::last_no(&db).await?);
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
-        let legacy = config.auth.api_key.resolve().map_err(BuildError::Secret)?;
-        let loaded = tenants.load(legacy.as_deref()).await?;
-        if loaded.unusable > 0 {
-            tracing::warn!(
-                keys = loaded.unusable,
-                "the key-hash secret is not the one that these API keys were made with, so they are refused; \
-                 put the old secret back, or make new keys"
-            );
-        }
+        load_tenants(config, &tenants).await?;
         let secure = config.tls.mode != TlsMode::Off;
         let users = Arc::new(Users::new(db.clone(), clock.clone(), auth.clone(), secure));
         users.load().await?;
@@ -184,22 +176,8 @@ impl App {
         };
         let acme = acme::Acme::new(acme, &metrics)?;
         acme.configure(config.tls.mode, &config.acme).await?;
-        let mut registry = Registry::default();
-        registry.add_internal(acme::handler(&acme)).map_err(BuildError::Internal)?;
-        tools::register(&mut registry, outbound.clone(), web_options(config, &outbound)?)
-            .map_err(BuildError::Internal)?;
-        agents::register(&mut registry).map_err(BuildError::Internal)?;
-        for handler in extras.handlers {
-            registry.add(handler).map_err(BuildError::Internal)?;
-        }
-        let limits = jobs::Limits {
-            concurrency: config.jobs.concurrency,
-            queue: config.jobs.queue,
-            result_bytes: config.jobs.result_bytes,
-            wait: config.jobs.wait,
-            retention: config.jobs.retention,
-        };
-        let quotas = auth.limits().clone();
+        let registry = build_registry(config, &outbound, &acme, extras.handlers)?;
+        let (limits, quotas) = (job_limits(config), auth.limits().clone());
         let parts =
             jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
         let jobs = Jobs::new(parts, &metrics)?;
@@ -367,6 +345,47 @@ fn apply_quota(jobs: &Jobs, tenant: i64, quota: Quota) {
 fn runtime_folder() -> Option<PathBuf> {
     let folders = std::env::var_os("RUNTIME_DIRECTORY")?;
     std::env::split_paths(&folders).next().filter(|folder| folder.is_absolute())
+}
+
+/// Brings keys and quotas into memory.
+async fn load_tenants(config: &Config, tenants: &Tenants) -> Result<(), BuildError> {
+    let legacy = config.auth.api_key.resolve().map_err(BuildError::Secret)?;
+    let loaded = tenants.load(legacy.as_deref()).await?;
+    if loaded.unusable > 0 {
+        tracing::warn!(
+            keys = loaded.unusable,
+            "the key-hash secret is not the one that these API keys were made with, so they are refused; \
+             put the old secret back, or make new keys"
+        );
+    }
+    Ok(())
+}
+
+/// Everything that a job can do.
+fn build_registry(
+    config: &Config,
+    outbound: &Outbound,
+    acme: &acme::Acme,
+    more: Vec<Handler>,
+) -> Result<Registry, BuildError> {
+    let mut registry = Registry::default();
+    registry.add_internal(acme::handler(acme)).map_err(BuildError::Internal)?;
+    tools::register(&mut registry, outbound.clone(), web_options(config, outbound)?).map_err(BuildError::Internal)?;
+    agents::register(&mut registry).map_err(BuildError::Internal)?;
+    for handler in more {
+        registry.add(handler).map_err(BuildError::Internal)?;
+    }
+    Ok(registry)
+}
+
+fn job_limits(config: &Config) -> jobs::Limits {
+    jobs::Limits {
+        concurrency: config.jobs.concurrency,
+        queue: config.jobs.queue,
+        result_bytes: config.jobs.result_bytes,
+        wait: config.jobs.wait,
+        retention: config.jobs.retention,
+    }
 }
 
 /// The data folder, and the database's where that is another one.

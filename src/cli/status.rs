@@ -100,7 +100,7 @@ fn print(report: &Value, warnings: &[Warning]) {
 fn certificate(it: &Value) -> String {
     let name = field(it, "name");
     let Some(until) = it["not_after"].as_str().and_then(Timestamp::parse) else {
-        return format!("{name}, {}", field(it, "status"));
+        return format!("{name}, {}, next attempt {}", field(it, "status"), field(it, "next_attempt_at"));
     };
     let left = until.since(system_now()).as_secs();
     let left = if left == 0 { "it has ended".into() } else { format!("{} left", span(left)) };

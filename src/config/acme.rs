@@ -28,7 +28,8 @@ impl CertName {
     /// # Errors
     /// What it should be.
     pub fn read(text: &str) -> Result<Self, String> {
-        <Self as Setting>::parse(text).ok_or_else(|| format!("must be {}", Self::EXPECTED))
+        <Self as Setting>::parse(text)
+            .ok_or_else(|| "must be a name such as agents.example.com, or an address".to_owned())
     }
 
     /// Whether it stands for many names.

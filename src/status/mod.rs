@@ -151,24 +151,22 @@ impl Status {
 
     /// How it is, in one line for the service manager. Reads no disk.
     #[must_use]
-    pub fn line(&self) -> String {
-        let mut parts = vec![match self.state() {
-            State::Starting => "starting".to_owned(),
-            State::Running if self.parts.users.any() => "running".into(),
-            State::Running => "running, not set up: agentd setup".into(),
-            State::Stopping => "stopping".into(),
-        }];
-        if let Some(shown) = self.parts.certificates.all().first() {
-            let name = shown.names.first().map_or_else(|| "this host".into(), ToString::to_string);
-            let until = shown.not_after.to_string();
+    pub fn line(&self, address: SocketAddr) -> String {
+        let state = match self.state() {
+            State::Starting => "starting",
+            State::Running => "serving",
+            State::Stopping => "stopping",
+        };
+        let (waiting, delayed, running) = self.parts.jobs.counts();
+        let mut parts = vec![format!("{state} on {address}; jobs: {running} running, {} waiting", waiting + delayed)];
+        let (shown, now) = (self.parts.certificates.all(), self.parts.clock.now());
+        if let Some(first) = shown.first() {
+            let name = first.names.first().map_or_else(|| "this host".into(), ToString::to_string);
+            let until = first.not_after.to_string();
             parts.push(format!("certificate of {name} until {}", until.get(..10).unwrap_or(&until)));
         }
-        let (waiting, _, running) = self.parts.jobs.counts();
-        parts.push(format!("{running} jobs run, {waiting} wait"));
-        let certificates = certificate::in_short(&self.parts.certificates.all(), &self.facts, self.parts.clock.now());
-        // Where that matters it has been said first.
-        let own = self.warnings(None).into_iter().filter(|_| self.parts.users.any());
-        parts.extend(own.chain(certificates).map(|warning| warning.what));
+        let certificates = certificate::in_short(&shown, &self.facts, now);
+        parts.extend(self.warnings(None).into_iter().chain(certificates).map(|warning| warning.what));
         parts.join("; ")
     }
 

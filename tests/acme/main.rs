@@ -18,6 +18,7 @@ mod load;
 mod other;
 mod renew;
 mod restart;
+mod setup;
 
 use std::time::Duration;
 

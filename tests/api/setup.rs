@@ -100,9 +100,13 @@ fn a_wrong_an_old_and_a_replaced_token_are_the_same() {
 fn strangers_cannot_set_up() {
     let server = Setup::real().env("AGENTD_SERVER_TRUSTED_PROXIES", "127.0.0.1").start();
     let token = token(&server);
-    for (name, value) in
-        [("X-Forwarded-For", "198.51.100.7"), ("X-Forwarded-For", "127.0.0.1"), ("Forwarded", "for=127.0.0.1")]
-    {
+    for (name, value) in [
+        ("X-Forwarded-For", "198.51.100.7"),
+        ("X-Forwarded-For", "127.0.0.1"),
+        ("Forwarded", "for=127.0.0.1"),
+        ("X-Real-IP", "127.0.0.1"),
+        ("Via", "1.1 proxy"),
+    ] {
         let answer = server.anyone().post_with("/setup", &[(name, value)], &body(&token));
         answer.problem(403, "forbidden");
     }

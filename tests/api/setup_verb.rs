@@ -8,7 +8,7 @@ use insta::{Settings, assert_snapshot};
 use serde_json::{Value, json};
 
 use crate::support::cli::{Said, agentd, say};
-use crate::support::{Server, Setup};
+use crate::support::{Server, Setup, eventually};
 
 const PASSWORD: &str = "correct horse battery";
 /// Nobody is asked for a certificate in these tests.
@@ -194,4 +194,82 @@ fn without_a_service_it_says_what_to_start() {
     let mut verb = agentd(&flags(&file, &["--generate-password", "--data-dir", data.to_str().expect("text")]));
     let said = say(&mut verb, "").refused(69);
     assert!(said.contains("start it"), "{said}");
+}
+
+/// A `systemctl` of the tests: the unit is active, and restarting it ends so.
+fn systemctl(folder: &Path, restart: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let program = folder.join("systemctl");
+    let text = format!("#!/bin/sh\ncase $1 in is-active) echo active;; restart) {restart};; esac\n");
+    std::fs::write(&program, text).expect("written");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    format!("{}:/usr/bin:/bin", folder.display())
+}
+
+#[test]
+fn the_unit_is_restarted_and_waited_for() {
+    let (mut server, file, folder) = configured();
+    let asked = folder.path().join("asked");
+    let path = systemctl(folder.path(), &format!("echo \"$2\" > {}", asked.display()));
+    let arguments = flags(&file, &["--password-file", "-"]);
+    let arguments: Vec<_> = arguments.into_iter().filter(|flag| *flag != "--no-restart").collect();
+    let mut verb = server.verb(&arguments);
+    verb.env("PATH", &path);
+    let said = std::thread::scope(|scope| {
+        let verb = scope.spawn(|| say(&mut verb, PASSWORD));
+        eventually("the unit is restarted", || asked.exists().then_some(()));
+        server.stop();
+        server.start_again(|setup| setup);
+        verb.join().expect("it ends")
+    });
+    assert_eq!(said.code, 75, "all is done but the certificate: {said:?}");
+    assert_eq!(std::fs::read_to_string(&asked).expect("text"), "agentd.service\n");
+    assert_eq!(field(&said.out, "admin"), "admin");
+    assert!(said.out.contains("The certificate is not there yet"), "{said:?}");
+
+    // From here on there is nothing to restart it for.
+    std::fs::remove_file(&asked).expect("removed");
+    let mut verb = server.verb(&arguments);
+    verb.env("PATH", &path);
+    assert_eq!(say(&mut verb, "").code, 75);
+    assert!(!asked.exists());
+}
+
+#[test]
+fn a_unit_that_does_not_start_is_told_of() {
+    let (server, file, folder) = configured();
+    let path = systemctl(folder.path(), "echo 'Job for agentd.service failed.' >&2; exit 1");
+    let arguments = flags(&file, &["--generate-password"]);
+    let mut verb = server.verb(&arguments.into_iter().filter(|flag| *flag != "--no-restart").collect::<Vec<_>>());
+    let said = say(verb.env("PATH", &path), "").refused(1);
+    assert!(said.contains("Job for agentd.service failed.") && said.contains("journalctl -u agentd"), "{said}");
+    assert!(server.data().join("setup-token").exists(), "nobody has been made");
+}
+
+#[test]
+fn on_a_terminal_it_asks() {
+    let (server, file, _folder) = configured();
+    let program = env!("CARGO_BIN_EXE_agentd");
+    let line = format!(
+        "{program} setup --no-restart --config {} --data-dir {} --directory {NOWHERE} --listen 127.0.0.1:0 \
+         --http-listen 127.0.0.1:0",
+        file.display(),
+        server.data().display()
+    );
+    let terminal = |typed: &str| {
+        let mut script = std::process::Command::new("script");
+        script.args(["--quiet", "--return", "--echo", "never", "--command", &line, "/dev/null"]);
+        say(script.env("SHELL", "/bin/sh"), typed)
+    };
+    let said = terminal("agents.example.com\nops@example.com\nn\n");
+    assert_eq!((said.code, said.out.contains("nothing was changed")), (1, true), "{said:?}");
+    assert_eq!(std::fs::read_to_string(&file).expect("text"), TEXT);
+    let said = terminal(&format!("a b\nagents.example.com\nops\nops@example.com\ny\n{PASSWORD}\n{PASSWORD}\n"));
+    assert_eq!(said.code, 0, "{said:?}");
+    for told in
+        ["It must be a name such as", "It must be an e-mail address", "terms of service of http://127", "API key"]
+    {
+        assert!(said.out.contains(told), "{told}: {said:?}");
+    }
+    server.anyone().post("/admin/session", &json!({ "name": "admin", "password": PASSWORD })).expect(201);
 }

@@ -4,7 +4,7 @@ use insta::{Settings, assert_snapshot};
 use serde_json::{Value, json};
 
 use crate::support::cli::{Said, agentd, say};
-use crate::support::{Server, Setup};
+use crate::support::{Server, Setup, eventually};
 
 /// What differs from run to run is taken out.
 fn stable(server: &Server, said: &Said) -> String {
@@ -75,6 +75,33 @@ fn a_nearly_full_disk_and_plain_http_are_warned_of() {
     let said = server.agentd(&["status"]);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.out.contains("warning: the disk is nearly full") && said.out.contains("what to do: free"), "{said:?}");
+}
+
+#[test]
+fn certificates_are_shown_and_a_missing_one_is_a_warning() {
+    let server = Setup::real().https().start();
+    with_a_user(&server);
+    let said = server.agentd(&["status"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let line = said.out.lines().find(|line| line.starts_with("certificate")).expect("a certificate");
+    assert!(line.contains("localhost") && line.contains("valid, self-signed, until"), "{line}");
+
+    let server = Setup::real()
+        .https()
+        .env("AGENTD_TLS_MODE", "acme")
+        .env("AGENTD_ACME_DOMAINS", "agents.example.com")
+        .env("AGENTD_ACME_DIRECTORIES", "http://127.0.0.1:1/directory")
+        .start();
+    with_a_user(&server);
+    let problem = eventually("the first attempt has failed", || {
+        let report = server.admin().get("/admin/status").expect(200);
+        let warning = report["warnings"][0]["what"].as_str()?.to_owned();
+        warning.contains("no connection to 127.0.0.1").then_some((warning, report))
+    });
+    assert!(problem.0.starts_with("there is no certificate for agents.example.com yet"), "{problem:?}");
+    assert_eq!(problem.1["address"], "https://agents.example.com:0");
+    let said = server.agentd(&["status"]);
+    assert!(said.code == 1 && said.out.contains("agentd cert renew agents.example.com"), "{said:?}");
 }
 
 #[test]

@@ -63,6 +63,13 @@ fn behind_tls_the_cookie_is_bound_to_the_host() {
     assert!(cookie.starts_with("__Host-agentd=") && cookie.contains("; Path=/; Secure; HttpOnly; SameSite=Strict"));
     let pair = cookie.split(';').next().expect("a pair");
     server.anyone().with("Cookie", &format!("x=y; {pair}")).get("/admin/tenants").expect(200);
+
+    let server = Setup::real().https().start();
+    user(&server, "alice", "admin");
+    let answer = sign_in(&server, "alice", PASSWORD);
+    assert!(answer.header("set-cookie").is_some_and(|cookie| cookie.starts_with("__Host-agentd=")), "{answer:?}");
+    let (reader, _) = signed_in(&server, "alice");
+    reader.get("/admin/session").expect(200);
 }
 
 #[test]

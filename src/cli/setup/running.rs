@@ -117,12 +117,18 @@ impl Running {
     pub(super) async fn until_current(&self, plan: &Plan) -> Result<Report, Failure> {
         let start = Instant::now();
         loop {
-            if let Some(report) = self.look().await?.filter(|report| report.is_current(plan)) {
-                return Ok(report);
-            }
+            let why = match self.look().await? {
+                Some(report) if report.is_current(plan) => return Ok(report),
+                Some(report) => format!(
+                    "the service runs as {} and not as {}: its unit or its environment says something else than the \
+                     file (systemctl cat agentd, agentd check --show)",
+                    plain(&report.address),
+                    plan.address()
+                ),
+                None => "the service does not answer after its restart: journalctl -u agentd -n 50 says why".into(),
+            };
             if start.elapsed() > START {
-                let what = "the service does not answer after its restart";
-                return Err(Failure::other(format_args!("{what}: journalctl -u agentd -n 50 says why")));
+                return Err(Failure::Other(why));
             }
             tokio::time::sleep(LOOK).await;
         }
