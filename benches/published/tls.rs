@@ -148,7 +148,9 @@ fn shake(address: SocketAddr, pid: u32, made: &Certificate) -> f64 {
             std::thread::spawn(move || (0..HANDSHAKES / CLIENTS).for_each(|_| shake_once(address, &config)))
         })
         .collect();
-    clients.into_iter().for_each(|client| client.join().expect("handshakes"));
+    for client in clients {
+        client.join().expect("handshakes");
+    }
     (processor_time(pid) - before) / HANDSHAKES as f64 * 1e6
 }
 
