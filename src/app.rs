@@ -1,6 +1,8 @@
 //! The composition root: builds every service once, in order, and connects
 //! them. Nothing below knows how it is put together.
 
+mod reload;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, KeyHasher};
 use crate::clock::Clock;
-use crate::config::{Config, SearchProvider, Secret};
-use crate::db::{self, Db, FolderLock, OpenError};
+use crate::config::{Config, SearchProvider, Secret, Shown, Sources};
+use crate::db::{self, Db, FolderLock, OpenError, Progress};
 use crate::http::cors::Cors;
 use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
 use crate::id::{IdSource, random_bytes};
@@ -40,6 +42,19 @@ pub struct Extras {
     pub clock: Option<Clock>,
     /// Handlers beside the built-in tools.
     pub handlers: Vec<Handler>,
+    /// Migrations after those of this binary.
+    pub migrations: Vec<db::migrate::Migration>,
+}
+
+/// How the process was started.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// What the configuration was read from, and is again at a reload.
+    pub sources: Sources,
+    /// What it said.
+    pub shown: Vec<Shown>,
+    /// Counts while a migration gets further.
+    pub progress: Progress,
 }
 
 /// Why the service could not be built.
@@ -83,6 +98,7 @@ pub struct App {
     pub outbound: Outbound,
     auth: Arc<Auth>,
     proxies: Arc<TrustedProxies>,
+    reloader: Arc<reload::Reloader>,
     body_limits: BodyLimits,
     http_metrics: HttpMetrics,
     health: Arc<health::Health>,
@@ -95,7 +111,7 @@ pub struct App {
 /// Every route of the service.
 #[must_use]
 pub fn routes() -> Routes {
-    jobs::routes().and(tenants::routes()).and(health::routes()).and(docs::routes())
+    jobs::routes().and(tenants::routes()).and(health::routes()).and(docs::routes()).and(reload::routes())
 }
 
 impl App {
@@ -104,11 +120,11 @@ impl App {
     ///
     /// # Errors
     /// When the folder, the database or a secret cannot be used.
-    pub async fn build(config: &Config, extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
+    pub async fn build(config: &Config, start: Start, extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
         let clock = extras.clock.unwrap_or_else(Clock::system);
         let lock = lock(config)?;
         let metrics = Metrics::new();
-        let (db, migrated) = Db::open(db_options(config), &metrics)?;
+        let (db, migrated) = Db::open(db_options(config, start.progress, extras.migrations), &metrics)?;
         if migrated.from != migrated.to {
             tracing::info!(from = migrated.from, to = migrated.to, snapshot = ?migrated.snapshot, "migrated the database");
         }
@@ -145,10 +161,14 @@ impl App {
         let jobs = Jobs::new(parts, &metrics)?;
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
+        let proxies = Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone()));
+        let live = reload::Live { auth: auth.clone(), proxies: proxies.clone() };
+        let reloader = reload::Reloader::new(start.sources, config, start.shown, live).map_err(BuildError::Secret)?;
         Ok(Self {
             health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
-            proxies: Arc::new(TrustedProxies(config.server.trusted_proxies.clone())),
+            reloader: Arc::new(reloader),
+            proxies,
             body_limits: BodyLimits { bytes: config.server.body_bytes, time: config.server.body_time },
             docs: Arc::new(docs::Docs::new(routes.clone())),
             routes,
@@ -217,6 +237,7 @@ impl App {
             .app_data(web::Data::from(self.auth.clone()))
             .app_data(web::Data::from(self.auth.cors().clone()))
             .app_data(web::Data::from(self.proxies.clone()))
+            .app_data(web::Data::from(self.reloader.clone()))
             .app_data(web::Data::from(self.tenants.clone()))
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))
@@ -267,7 +288,7 @@ fn lock(config: &Config) -> Result<Vec<FolderLock>, OpenError> {
     Ok(locks)
 }
 
-fn db_options(config: &Config) -> db::Options {
+fn db_options(config: &Config, progress: Progress, more_migrations: Vec<db::migrate::Migration>) -> db::Options {
     db::Options {
         path: config.data.database.clone(),
         readers: READERS,
@@ -275,6 +296,8 @@ fn db_options(config: &Config) -> db::Options {
         queue: DB_QUEUE,
         wal_bound: config.data.wal_bound,
         min_free_bytes: config.data.min_free,
+        progress,
+        more_migrations,
     }
 }
 

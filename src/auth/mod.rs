@@ -14,7 +14,7 @@ mod scope;
 mod throttle;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 pub use caller::{Admin, Caller, MetricsReader};
 pub use hasher::{KeyHasher, Mac};
@@ -34,7 +34,7 @@ pub struct Auth {
     hasher: KeyHasher,
     clock: Clock,
     admin: Mac,
-    metrics_token: Option<Mac>,
+    metrics_token: RwLock<Option<Mac>>,
     throttle: throttle::Throttle,
     limits: Arc<Limits>,
     cors: Arc<Cors>,
@@ -54,13 +54,24 @@ impl Auth {
         Self {
             keyring: Arc::new(Keyring::new(limits.clone())),
             admin: hasher.mac(admin_key),
-            metrics_token: metrics_token.map(|token| hasher.mac(token)),
+            metrics_token: RwLock::new(metrics_token.map(|token| hasher.mac(token))),
             throttle: throttle::Throttle::default(),
             hasher,
             clock,
             limits,
             cors,
         }
+    }
+
+    /// Sets what may read the metrics from another machine.
+    pub fn set_metrics_token(&self, token: Option<&str>) {
+        let token = token.map(|token| self.hasher.mac(token));
+        *self.metrics_token.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    fn is_metrics_token(&self, presented: &str) -> bool {
+        let token = *self.metrics_token.read().unwrap_or_else(PoisonError::into_inner);
+        token.is_some_and(|token| self.hasher.same(&self.hasher.mac(presented), &token))
     }
 
     /// What tenants may use.

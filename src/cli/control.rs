@@ -127,7 +127,12 @@ impl Service {
 
     /// Sends a request; the answer's body.
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<String, Failure> {
-        let answer = self.open(request.timeout(ANSWER_TIMEOUT)).await?;
+        self.send_within(request.timeout(ANSWER_TIMEOUT)).await
+    }
+
+    /// The same, within the time that the request itself says.
+    pub(super) async fn send_within(&self, request: RequestBuilder) -> Result<String, Failure> {
+        let answer = self.open(request).await?;
         answer.text().await.map_err(|error| self.unreachable(&error))
     }
 

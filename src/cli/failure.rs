@@ -107,7 +107,11 @@ impl Refusal {
         if let (500.., Some(id)) = (self.status, &self.request_id) {
             eprintln!("the service's log has more under request_id {}", plain(id));
         }
-        ExitCode::from(if self.is_for_now() { exit::TRY_AGAIN } else { exit::FAILED })
+        ExitCode::from(match self.code.as_str() {
+            "configuration_invalid" => exit::CONFIGURATION,
+            _ if self.is_for_now() => exit::TRY_AGAIN,
+            _ => exit::FAILED,
+        })
     }
 
     fn is_for_now(&self) -> bool {

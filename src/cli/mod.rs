@@ -16,6 +16,7 @@ mod key;
 mod migrate;
 mod openapi;
 mod output;
+mod reload;
 mod serve;
 mod tenant;
 mod version;
@@ -67,6 +68,8 @@ enum Verb {
     Demo(demo::Arguments),
     /// Check the configuration, as starting does
     Check(check::Arguments),
+    /// Read the configuration of the running service again
+    Reload(reload::Arguments),
     /// Make, list, suspend, delete tenants
     Tenant(tenant::Arguments),
     /// Make, list, rotate, revoke API keys
@@ -102,6 +105,7 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments, extras),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Reload(arguments) => finish(reload::run(&arguments)),
         Verb::Tenant(arguments) => finish(tenant::run(&arguments)),
         Verb::Key(arguments) => finish(key::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),

@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &Arguments, extras: Extras) -> ExitCode {
     }
     // Whatever is made holds keys or jobs: nobody else may read it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let outcome = serve::run(&loaded.config, extras);
+    let outcome = serve::run(&loaded, sources, extras);
     drop(guard);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -68,6 +68,7 @@ fn code(error: &ServeError) -> u8 {
         }
         // Starting again would meet the same; somebody has to change something.
         ServeError::Control(_)
+        | ServeError::HandedOver(_)
         | ServeError::Build(
             BuildError::Secret(_)
             | BuildError::Outbound(_)

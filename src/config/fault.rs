@@ -10,6 +10,18 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// What is wrong and what to do.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
     pub(super) fn new(place: String, what: String) -> Self {
         Self { place, what }
     }

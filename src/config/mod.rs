@@ -1,5 +1,5 @@
-//! Configuration: a TOML file, over it the environment, over that the command
-//! line. Every value knows where it comes from, every fault names its place.
+//! Configuration: a TOML file, over it the environment, over that systemd's
+//! credentials (secrets only) and the command line. Every value knows where it comes from, every fault names its place.
 //!
 //! Each key is declared once, where its section reads it; from that come the
 //! file's key, the environment's name, the check and what `check --show` shows.
@@ -7,6 +7,7 @@
 mod acme;
 mod agent;
 mod callers;
+mod credentials;
 mod document;
 mod fault;
 mod legacy;
@@ -44,6 +45,8 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// The process's environment.
     pub environment: BTreeMap<String, String>,
+    /// The folder of the credentials that systemd hands over.
+    pub credentials: Option<PathBuf>,
     /// `(key, flag, value)` of the command line.
     pub flags: Vec<(&'static str, &'static str, String)>,
 }
@@ -88,6 +91,22 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
+impl Config {
+    /// Every secret with its key.
+    #[must_use]
+    pub fn secrets(&self) -> [(&'static str, &Secret); 7] {
+        [
+            ("auth.admin_key", &self.auth.admin_key),
+            ("auth.key_hash_secret", &self.auth.key_hash_secret),
+            ("auth.api_key", &self.auth.api_key),
+            ("auth.metrics_token", &self.auth.metrics_token),
+            ("web.tavily_api_key", &self.web.tavily_api_key),
+            ("web.brave_api_key", &self.web.brave_api_key),
+            ("acme.eab_key", &self.acme.eab_key),
+        ]
+    }
+}
+
 impl Sources {
     /// This process's environment and a file, if there is one.
     #[must_use]
@@ -96,7 +115,9 @@ impl Sources {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        Self { file, environment: std::env::vars_os().filter_map(text).collect(), flags: Vec::new() }
+        let environment = std::env::vars_os().filter_map(text).collect();
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        Self { file, environment, credentials, flags: Vec::new() }
     }
 }
 

@@ -6,9 +6,13 @@
 use std::path::{Path, PathBuf};
 
 use super::reader::Reader;
-use super::sections::{CONTROL_SOCKET, DataSection};
+use super::sections::{DataSection, ServerSection};
 use super::setting::ControlSocket;
 use super::{Config, Fault, Sources};
+
+/// Where the unit of the package has the control socket. It is looked for here
+/// when nobody says where and there is none in `./data`.
+const INSTALLED: &str = "/run/agentd/control.sock";
 
 /// Where a service's files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,9 +32,17 @@ impl Places {
         let mut reader = Reader::new(sources)?;
         let dir = DataSection::read_dir(&mut reader);
         let database = DataSection::read_database(&mut reader, &dir);
-        let socket = reader.optional(CONTROL_SOCKET);
+        let configured = ServerSection::read_control_socket(&mut reader);
+        let nobody_said = configured.is_none() && reader.is_default("data.dir");
         reader.faults()?;
-        Ok(Self { database, control_socket: control_socket(socket.as_ref(), &dir) })
+        let socket = control_socket(configured.as_ref(), &dir);
+        let installed = PathBuf::from(INSTALLED);
+        // One that may not be looked at is there.
+        let is_there = |path: &Path| {
+            !std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        };
+        let other = nobody_said && !socket.as_deref().is_some_and(is_there) && is_there(&installed);
+        Ok(Self { database, control_socket: if other { Some(installed) } else { socket } })
     }
 }
 

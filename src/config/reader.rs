@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use super::Sources;
+use super::credentials::{self, Credentials};
 use super::document::{self, Item};
 use super::fault::Fault;
 use super::setting::Setting;
@@ -18,6 +20,8 @@ pub enum Origin {
     File(String),
     /// A variable of the environment.
     Environment(String),
+    /// A credential that systemd handed over.
+    Credential(&'static str),
     /// A flag of the command line.
     Flag(&'static str),
 }
@@ -28,6 +32,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::File(place) => f.write_str(place),
             Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Credential(name) => write!(f, "credential {name}"),
             Self::Flag(flag) => write!(f, "command line {flag}"),
         }
     }
@@ -61,7 +66,9 @@ pub(super) struct Key {
 pub(super) struct Reader<'a> {
     sources: &'a Sources,
     file: BTreeMap<String, Item>,
+    credentials: Credentials,
     known: BTreeSet<&'static str>,
+    secrets: BTreeSet<&'static str>,
     shown: Vec<Shown>,
     faults: Vec<Fault>,
     warnings: Vec<String>,
@@ -73,7 +80,16 @@ impl<'a> Reader<'a> {
             Some(path) => document::read(path).map_err(|fault| vec![fault])?,
             None => BTreeMap::new(),
         };
-        Ok(Self { sources, file, known: BTreeSet::new(), shown: Vec::new(), faults: Vec::new(), warnings: Vec::new() })
+        Ok(Self {
+            sources,
+            file,
+            credentials: credentials::read(sources.credentials.as_deref()),
+            known: BTreeSet::new(),
+            secrets: BTreeSet::new(),
+            shown: Vec::new(),
+            faults: Vec::new(),
+            warnings: Vec::new(),
+        })
     }
 
     /// A value, or its default.
@@ -101,10 +117,31 @@ impl<'a> Reader<'a> {
 
     /// A value that is never shown, with where it comes from.
     pub(super) fn secret(&mut self, key: Key) -> Option<(String, Origin)> {
-        let found = self.find::<String>(key);
+        self.secrets.insert(key.path);
+        let found = self.credential(key).or_else(|| self.find::<String>(key));
         let origin = found.as_ref().map_or(Origin::Default, |(_, origin)| origin.clone());
         self.show(key, if found.is_some() { "(secret)" } else { "(not set)" }.into(), origin);
         found
+    }
+
+    /// A secret among the credentials. What is in the weaker sources is looked at
+    /// all the same, so that a fault there is told.
+    fn credential(&mut self, key: Key) -> Option<(String, Origin)> {
+        let origin = Origin::Credential(key.path);
+        let text = match self.credentials.get(key.path)? {
+            Ok(text) if !text.trim().is_empty() => text.clone(),
+            Ok(_) => {
+                self.fault(&origin, "is empty".into());
+                return None;
+            }
+            Err(error) => {
+                let what = format!("cannot be read: {error}");
+                self.fault(&origin, what);
+                return None;
+            }
+        };
+        self.find::<String>(key);
+        Some((text, origin))
     }
 
     fn show(&mut self, key: Key, value: String, origin: Origin) {
@@ -155,6 +192,17 @@ impl<'a> Reader<'a> {
         self.sources.environment.get(name).filter(|value| !value.is_empty()).cloned()
     }
 
+    /// A folder that systemd has made for the service; the first where there are
+    /// more (`systemd.exec(5)`).
+    pub(super) fn folder(&self, name: &str) -> Option<PathBuf> {
+        self.variable(name).and_then(|folders| folders.split(':').next().map(PathBuf::from))
+    }
+
+    /// Whether nobody has set a key that has been read.
+    pub(super) fn is_default(&self, key: &str) -> bool {
+        self.shown.iter().any(|shown| shown.key == key && shown.origin == Origin::Default)
+    }
+
     /// Names of variables that begin so and are set.
     pub(super) fn variables(&self, prefix: &str) -> Vec<String> {
         let set = self.sources.environment.iter().filter(|(name, value)| name.starts_with(prefix) && !value.is_empty());
@@ -186,6 +234,10 @@ impl<'a> Reader<'a> {
                 let near = nearest(path, self.known.iter().copied());
                 self.faults.push(Fault::new(item.place.clone(), format!("unknown key {path:?}{near}")));
             }
+        }
+        for name in self.credentials.keys().filter(|name| !self.secrets.contains(name.as_str())) {
+            let near = nearest(name, self.secrets.iter().copied());
+            self.warnings.push(format!("credential {name} has no effect{near}"));
         }
         let names: BTreeSet<_> = self.known.iter().map(|path| variable(path)).collect();
         for name in self.variables("AGENTD_") {

@@ -43,10 +43,16 @@ pub struct ServerSection {
     pub trusted_proxies: Vec<Network>,
 }
 
-pub(super) const CONTROL_SOCKET: Key =
-    key("server.control_socket", "Socket that the command line uses, or off; control.sock in data.dir when not set.");
-
 impl ServerSection {
+    /// Where it is not set, the folder that systemd has made for what lives as
+    /// long as the service.
+    pub(super) fn read_control_socket(reader: &mut Reader<'_>) -> Option<ControlSocket> {
+        let doc = "Socket that the command line uses, or off; control.sock in data.dir, or in systemd's \
+                   RuntimeDirectory, when not set.";
+        let usual = reader.folder("RUNTIME_DIRECTORY").map(|folder| ControlSocket::At(folder.join("control.sock")));
+        reader.optional(key("server.control_socket", doc)).or(usual)
+    }
+
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let body_bytes = reader.value(
             aliased("server.body_bytes", "MAX_PAYLOAD_BYTES", "Bytes that a request's body may have."),
@@ -79,7 +85,7 @@ impl ServerSection {
                 key("server.drain_time", "Time that running jobs have to end when the service stops."),
                 Duration::from_secs(20),
             ),
-            control_socket: reader.optional(CONTROL_SOCKET),
+            control_socket: Self::read_control_socket(reader),
             trusted_proxies: reader
                 .value(
                     key("server.trusted_proxies", "Addresses or networks of proxies that tell where a client is."),
@@ -144,7 +150,8 @@ impl DataSection {
     }
 
     pub(super) fn read_dir(reader: &mut Reader<'_>) -> PathBuf {
-        reader.value(key("data.dir", "Folder of everything that is kept."), PathBuf::from("data"))
+        let usual = reader.folder("STATE_DIRECTORY").unwrap_or_else(|| PathBuf::from("data"));
+        reader.value(key("data.dir", "Folder of everything that is kept."), usual)
     }
 
     pub(super) fn read_database(reader: &mut Reader<'_>, dir: &Path) -> PathBuf {

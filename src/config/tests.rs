@@ -8,7 +8,7 @@ fn sources(file: &str, environment: &[(&str, &str)]) -> (Sources, tempfile::Name
     let mut toml = tempfile::NamedTempFile::new().expect("a file");
     toml.write_all(file.as_bytes()).expect("written");
     let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    (Sources { file: Some(toml.path().into()), environment, flags: Vec::new() }, toml)
+    (Sources { file: Some(toml.path().into()), environment, ..Sources::default() }, toml)
 }
 
 fn faults(file: &str, environment: &[(&str, &str)]) -> String {
@@ -156,4 +156,54 @@ fn a_planner_that_is_not_there_is_refused_by_name() {
         faults("", &[("AGENT_PLANNER_MODE", "llm")]),
         "environment AGENT_PLANNER_MODE: agent.planner must be rules; the planner llm is not available in this version\n"
     );
+}
+
+/// The same sources with a folder of credentials.
+fn with_credentials(file: &str, environment: &[(&str, &str)], credentials: &[(&str, &str)]) -> Result<Loaded, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in credentials {
+        std::fs::write(folder.path().join(name), text).expect("written");
+    }
+    let (mut sources, _toml) = sources(file, environment);
+    sources.credentials = Some(folder.path().into());
+    load(&sources).map_err(|faults| faults.iter().map(|fault| fault.to_string() + "\n").collect())
+}
+
+#[test]
+fn a_credential_beats_the_environment_and_is_masked() {
+    let key = "a-key-of-thirty-two-characters-00";
+    let credentials = [("auth.admin_key", "another-key-of-many-characters\n")];
+    let loaded = with_credentials("", &[("AGENT_ADMIN_KEY", key)], &credentials).expect("valid");
+    let resolved = loaded.config.auth.admin_key.resolve().expect("a secret");
+    assert_eq!(resolved.as_deref(), Some("another-key-of-many-characters"));
+    let shown = shown(&loaded, "auth.admin_key");
+    assert_eq!((shown.value.as_str(), shown.origin.to_string().as_str()), ("(secret)", "credential auth.admin_key"));
+}
+
+#[test]
+fn an_unknown_credential_is_a_warning_with_the_nearest_name() {
+    let loaded = with_credentials("", &[], &[("auth.admin_kee", "x"), ("jobs.queue", "5")]).expect("valid");
+    let said = loaded.warnings.join("\n");
+    assert!(said.contains("auth.admin_kee has no effect; did you mean \"auth.admin_key\"?"), "{said}");
+    assert!(said.contains("credential jobs.queue has no effect"), "only secrets are taken from credentials: {said}");
+}
+
+#[test]
+fn a_credential_that_is_empty_or_doubled_is_a_fault() {
+    let said = with_credentials("", &[], &[("auth.admin_key", "\n")]).expect_err("refused");
+    assert!(said.contains("credential auth.admin_key: is empty"), "{said}");
+    let file = "[auth]\nadmin_key_file = \"/x\"\n";
+    let said = with_credentials(file, &[], &[("auth.admin_key", "a-secret")]).expect_err("refused");
+    assert!(said.contains("set one of them"), "{said}");
+}
+
+#[test]
+fn folders_that_systemd_made_are_used_unless_somebody_says_otherwise() {
+    let systemd = [("STATE_DIRECTORY", "/var/lib/agentd:/other"), ("RUNTIME_DIRECTORY", "/run/agentd")];
+    let config = loaded("", &systemd).config;
+    assert_eq!(config.data.database, PathBuf::from("/var/lib/agentd/agentd.db"));
+    assert_eq!(config.control_socket(), Some("/run/agentd/control.sock".into()));
+    let config = loaded("[data]\ndir = \"/srv/d\"\n[server]\ncontrol_socket = \"/srv/c\"\n", &systemd).config;
+    assert_eq!(config.data.dir, PathBuf::from("/srv/d"));
+    assert_eq!(config.control_socket(), Some("/srv/c".into()));
 }

@@ -140,7 +140,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a database?#%.db");
         let mut connection = connect::writer(&path).expect("opens");
-        migrate::run(&mut connection, embedded(), folder.path()).expect("migrates");
+        migrate::run(&mut connection, embedded(), folder.path(), &crate::db::Progress::default()).expect("migrates");
         assert!(read(&path).expect("readable while it is open").iter().all(|entry| entry.state == State::Applied));
         drop(connection);
         assert!(read(&path).expect("readable").iter().all(|entry| entry.state == State::Applied));

@@ -6,10 +6,11 @@
 
 use std::path::{Path, PathBuf};
 
-use refinery::{Migration, Runner, Target};
+pub use refinery::Migration;
+use refinery::{Runner, Target};
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::{Error, OpenError, connect};
+use super::{Error, OpenError, Progress, connect};
 
 mod embedded {
     refinery::embed_migrations!("migrations/main");
@@ -38,7 +39,13 @@ pub struct Report {
 /// # Errors
 /// When the file is no database of agentd, is newer than this binary, was
 /// migrated by other texts than this binary's, or a migration fails.
-pub fn run(connection: &mut Connection, migrations: Vec<Migration>, snapshots: &Path) -> Result<Report, OpenError> {
+pub fn run(
+    connection: &mut Connection,
+    migrations: Vec<Migration>,
+    snapshots: &Path,
+    progress: &Progress,
+) -> Result<Report, OpenError> {
+    progress.watch(connection).map_err(Error::from)?;
     let from = version(connection)?;
     let to = migrations.iter().map(Migration::version).max().unwrap_or(0);
     if from > to {
@@ -47,7 +54,7 @@ pub fn run(connection: &mut Connection, migrations: Vec<Migration>, snapshots: &
     }
     let mut report = Report { from, to, snapshot: None };
     if from > 0 && from < to {
-        report.snapshot = Some(snapshot(connection, snapshots, from)?);
+        report.snapshot = Some(snapshot(connection, snapshots, from, progress)?);
     }
     // Inside a transaction this pragma does nothing, so it is set around all
     // migrations, and what it would have caught is looked for afterwards.
@@ -70,6 +77,7 @@ pub fn run(connection: &mut Connection, migrations: Vec<Migration>, snapshots: &
         connection.execute_batch(&format!("PRAGMA user_version = {to}")).map_err(Error::from)?;
     }
     connection.execute_batch("PRAGMA foreign_keys = ON").map_err(Error::from)?;
+    Progress::leave(connection).map_err(Error::from)?;
     Ok(report)
 }
 
@@ -118,7 +126,7 @@ fn version(connection: &Connection) -> Result<i32, OpenError> {
 /// A copy of the database, whole and checked, under a name that tells its
 /// schema version: one for each, so that attempts again and again do not fill
 /// the disk.
-fn snapshot(connection: &Connection, folder: &Path, version: i32) -> Result<PathBuf, OpenError> {
+fn snapshot(connection: &Connection, folder: &Path, version: i32, progress: &Progress) -> Result<PathBuf, OpenError> {
     let io = |source| OpenError::Folder { folder: folder.into(), source };
     std::fs::create_dir_all(folder).map_err(io)?;
     let path = folder.join(format!("agentd-schema{version:04}.db"));
@@ -126,6 +134,7 @@ fn snapshot(connection: &Connection, folder: &Path, version: i32) -> Result<Path
     let _ = std::fs::remove_file(&partial);
     connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()]).map_err(Error::from)?;
     let copy = connect::plain(&partial)?;
+    progress.watch(&copy).map_err(Error::from)?;
     let verdict: String = copy.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(Error::from)?;
     drop(copy);
     if verdict != "ok" {
@@ -176,7 +185,7 @@ mod tests {
         }
 
         fn run(&self, migrations: Vec<Migration>) -> Result<Report, OpenError> {
-            run(&mut self.open(), migrations, &self.folder.path().join("snapshots"))
+            run(&mut self.open(), migrations, &self.folder.path().join("snapshots"), &Progress::default())
         }
     }
 

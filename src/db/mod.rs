@@ -12,6 +12,7 @@ mod lock;
 mod maintenance;
 mod metrics;
 pub mod migrate;
+mod progress;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use std::time::Duration;
 pub use error::Error;
 pub use lock::FolderLock;
 use metrics::{Health, Metrics};
+pub use progress::Progress;
 pub use rusqlite::params;
 pub use rusqlite::types::{ToSql, Type as SqlType, Value};
 pub use tx::{Row, Tx};
@@ -53,6 +55,10 @@ pub struct Options {
     pub wal_bound: u64,
     /// New work is refused below this many free bytes on the file system.
     pub min_free_bytes: u64,
+    /// Counts while the database is brought to this binary's schema.
+    pub progress: Progress,
+    /// Migrations after those of this binary; of a test build only.
+    pub more_migrations: Vec<migrate::Migration>,
 }
 
 /// Why a data folder or its database cannot be used.
@@ -153,7 +159,8 @@ impl Db {
         look.as_ref().map_or(Ok(()), migrate::refuse_foreign)?;
         let mut connection = connect::writer(&options.path)?;
         drop(look);
-        let report = migrate::run(&mut connection, migrate::embedded(), &folder.join("snapshots"))?;
+        let migrations = migrate::embedded().into_iter().chain(options.more_migrations.iter().cloned()).collect();
+        let report = migrate::run(&mut connection, migrations, &folder.join("snapshots"), &options.progress)?;
         let metrics = Metrics::new(registry)?;
         let db = Self(Arc::new(Shared {
             writes: Arc::new(writer::Inbox::new(options.queue)),

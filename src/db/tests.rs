@@ -25,6 +25,8 @@ impl Place {
             queue: 1_000,
             wal_bound: 64 << 20,
             min_free_bytes: 0,
+            progress: Progress::default(),
+            more_migrations: Vec::new(),
         });
         let (db, _) = Db::open(options, &prometheus::Registry::new()).expect("opens");
         Self { db, folder }

@@ -2,6 +2,7 @@
 //! say of it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, web};
@@ -9,12 +10,23 @@ use actix_web::{HttpRequest, web};
 use crate::net::Network;
 
 /// Proxies whose word on a client's address counts.
-#[derive(Clone, Debug, Default)]
-pub struct TrustedProxies(pub Vec<Network>);
+#[derive(Debug, Default)]
+pub struct TrustedProxies(RwLock<Arc<[Network]>>);
 
 impl TrustedProxies {
-    fn trust(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(address))
+    /// These.
+    #[must_use]
+    pub fn new(networks: Vec<Network>) -> Self {
+        Self(RwLock::new(networks.into()))
+    }
+
+    /// Trusts these from now on, and no others.
+    pub fn set(&self, networks: Vec<Network>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = networks.into();
+    }
+
+    fn networks(&self) -> Arc<[Network]> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -26,8 +38,11 @@ pub fn client_address(request: &HttpRequest) -> IpAddr {
     let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
     let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     match request.app_data::<web::Data<TrustedProxies>>() {
-        Some(proxies) if proxies.trust(peer) => behind(proxies, peer, request.headers()),
-        _ => peer,
+        Some(proxies) => {
+            let proxies = proxies.networks();
+            if trust(&proxies, peer) { behind(&proxies, peer, request.headers()) } else { peer }
+        }
+        None => peer,
     }
 }
 
@@ -37,7 +52,11 @@ pub fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.contains_key("forwarded") || headers.contains_key("x-forwarded-for")
 }
 
-fn behind(proxies: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+fn trust(proxies: &[Network], address: IpAddr) -> bool {
+    proxies.iter().any(|network| network.contains(address))
+}
+
+fn behind(proxies: &[Network], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     // A value that is no text is one that cannot be read.
     let lines = |name: &str| headers.get_all(name).map(|value| value.to_str().unwrap_or("?")).collect::<Vec<_>>();
     let (standard, usual) = (lines("forwarded"), lines("x-forwarded-for"));
@@ -58,11 +77,11 @@ fn behind(proxies: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr
 }
 
 /// From the nearest hop, which stands last, to the first that is not trusted.
-fn walk(proxies: &TrustedProxies, peer: IpAddr, hops: &[Option<IpAddr>]) -> IpAddr {
+fn walk(proxies: &[Network], peer: IpAddr, hops: &[Option<IpAddr>]) -> IpAddr {
     let mut client = peer;
     for hop in hops.iter().rev() {
         match hop {
-            Some(address) if proxies.trust(client) => client = *address,
+            Some(address) if trust(proxies, client) => client = *address,
             _ => break,
         }
     }
@@ -134,8 +153,8 @@ mod tests {
     use actix_web::http::header::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
-    fn proxies() -> TrustedProxies {
-        TrustedProxies(vec![Network::parse("10.0.0.0/8").expect("a network"), Network::parse("::1").expect("one")])
+    fn proxies() -> Vec<Network> {
+        vec![Network::parse("10.0.0.0/8").expect("a network"), Network::parse("::1").expect("one")]
     }
 
     fn client(peer: &str, headers: &[(&'static str, &str)]) -> String {

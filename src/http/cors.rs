@@ -6,7 +6,7 @@
 //! list of its own tenant.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::dev::ServiceResponse;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -34,7 +34,7 @@ pub(super) struct ForPages;
 /// The lists. One per process, behind an `Arc`.
 #[derive(Debug)]
 pub struct Cors {
-    settings: CorsSection,
+    settings: RwLock<Arc<CorsSection>>,
     tenants: RwLock<HashMap<i64, HashSet<WebOrigin>>>,
 }
 
@@ -42,7 +42,16 @@ impl Cors {
     /// The service's own list; tenants add theirs.
     #[must_use]
     pub fn new(settings: CorsSection) -> Self {
-        Self { settings, tenants: RwLock::default() }
+        Self { settings: RwLock::new(Arc::new(settings)), tenants: RwLock::default() }
+    }
+
+    /// Sets the service's own list and rules.
+    pub fn configure(&self, settings: CorsSection) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    fn settings(&self) -> Arc<CorsSection> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sets a tenant's list; an empty one forgets the tenant.
@@ -58,7 +67,8 @@ impl Cors {
     /// Whether a page may call, for a tenant, or for any while it is not known
     /// for which.
     fn allows(&self, tenant: Option<i64>, origin: &str) -> bool {
-        let listed = match &self.settings.origins {
+        let settings = self.settings();
+        let listed = match &settings.origins {
             Origins::Any => return true,
             // No name of a host is so long, and hashing takes time by length.
             Origins::Listed(_) if origin.len() > LONGEST_ORIGIN => return false,
@@ -76,7 +86,7 @@ impl Cors {
 
     /// Whether any page from elsewhere may call at all.
     fn is_used(&self) -> bool {
-        let none = matches!(&self.settings.origins, Origins::Listed(origins) if origins.is_empty());
+        let none = matches!(&self.settings().origins, Origins::Listed(origins) if origins.is_empty());
         !none || !self.tenants.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
@@ -103,11 +113,12 @@ impl Cors {
         let headers = response.headers_mut();
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = origin else { return };
-        let any = self.settings.origins == Origins::Any;
+        let settings = self.settings();
+        let any = settings.origins == Origins::Any;
         let origin = if any { HeaderValue::from_static("*") } else { origin };
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-        if self.settings.credentials {
+        if settings.credentials {
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
     }
@@ -116,29 +127,30 @@ impl Cors {
         if !origin(request).is_some_and(|origin| self.allows(None, origin)) {
             return Err(refused());
         }
+        let settings = self.settings();
         let wanted = |method: &&str| {
-            let own = self.settings.methods.as_ref();
+            let own = settings.methods.as_ref();
             own.is_none_or(|own| own.iter().any(|own| own.eq_ignore_ascii_case(method)))
         };
         let methods: Vec<&str> = methods.iter().map(Method::as_str).filter(wanted).collect();
         let mut response = HttpResponse::NoContent();
         response
             .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, methods.join(", ")))
-            .insert_header((header::ACCESS_CONTROL_MAX_AGE, self.settings.max_age.as_secs()))
+            .insert_header((header::ACCESS_CONTROL_MAX_AGE, settings.max_age.as_secs()))
             .append_header((header::VARY, "Access-Control-Request-Method, Access-Control-Request-Headers"));
-        if let Some(headers) = self.allowed_headers(request.headers()) {
+        if let Some(headers) = allowed_headers(&settings, request.headers()) {
             response.insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, headers));
         }
         Ok(response.finish())
     }
+}
 
-    /// Those that are asked for where all are allowed: a star would not count
-    /// for requests with credentials, nor ever for `Authorization`.
-    fn allowed_headers(&self, asked: &HeaderMap) -> Option<HeaderValue> {
-        match &self.settings.headers {
-            None => asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned(),
-            Some(own) => HeaderValue::from_str(&own.join(", ")).ok(),
-        }
+/// Those that are asked for where all are allowed: a star would not count for
+/// requests with credentials, nor ever for `Authorization`.
+fn allowed_headers(settings: &CorsSection, asked: &HeaderMap) -> Option<HeaderValue> {
+    match &settings.headers {
+        None => asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned(),
+        Some(own) => HeaderValue::from_str(&own.join(", ")).ok(),
     }
 }
 

@@ -168,6 +168,13 @@ impl Jobs {
         &self.0.registry
     }
 
+    /// How many jobs run, and how many wait for a place or their time.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        let queue = self.0.queue();
+        (queue.running(), queue.ready() + queue.delayed())
+    }
+
     /// Refreshes the gauges for somebody who reads the metrics.
     pub fn refresh_metrics(&self) {
         let (ready, delayed, running) = {

@@ -35,6 +35,8 @@ impl House {
             queue: 10_000,
             wal_bound: 64 << 20,
             min_free_bytes: 0,
+            progress: db::Progress::default(),
+            more_migrations: Vec::new(),
         };
         let metrics = prometheus::Registry::new();
         let (db, _) = Db::open(options, &metrics).expect("opens");

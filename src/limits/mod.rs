@@ -9,6 +9,7 @@ mod usage;
 mod window;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::http::StatusCode;
@@ -23,10 +24,13 @@ use crate::db::{self, Db, Tx};
 use crate::http::{Problem, Rate};
 use crate::id::first_row_number;
 
+/// More than any limit can be.
+const NO_LIMIT: u64 = u64::MAX;
+
 /// The limits of all tenants. One per process, behind an `Arc`.
 pub struct Limits {
-    /// Requests in a minute for each key; `None` where nothing is limited by rate.
-    for_each_key: Option<u32>,
+    /// Requests in a minute for each key; [`NO_LIMIT`] where nothing is limited by rate.
+    for_each_key: AtomicU64,
     tenants: RwLock<HashMap<i64, Arc<TenantLimits>>>,
     /// Held while usage is written, so that nobody sees it half written.
     writing: AsyncRwLock<()>,
@@ -37,7 +41,19 @@ impl Limits {
     /// switches the limits by rate off, those of tenants too.
     #[must_use]
     pub fn new(for_each_key: Option<u32>) -> Self {
-        Self { for_each_key, tenants: RwLock::default(), writing: AsyncRwLock::default() }
+        let limits = Self {
+            for_each_key: AtomicU64::new(NO_LIMIT),
+            tenants: RwLock::default(),
+            writing: AsyncRwLock::default(),
+        };
+        limits.set_for_each_key(for_each_key);
+        limits
+    }
+
+    /// Sets how many requests each key may send in a minute; `None` switches the
+    /// limits by rate off.
+    pub fn set_for_each_key(&self, requests: Option<u32>) {
+        self.for_each_key.store(requests.map_or(NO_LIMIT, u64::from), Ordering::Relaxed);
     }
 
     /// A tenant's limits.
@@ -84,7 +100,7 @@ impl Limits {
         key: &KeyRequests,
         now: Timestamp,
     ) -> (Option<Rate>, Result<(), Problem>) {
-        let Some(for_each_key) = self.for_each_key else {
+        let Ok(for_each_key) = u32::try_from(self.for_each_key.load(Ordering::Relaxed)) else {
             tenant.request_without_limit(now);
             return (None, Ok(()));
         };

@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::ServeError;
+use super::{HandedOverError, ServeError};
+use crate::config::{Config, TlsMode};
 
 /// Connections that the kernel holds while the workers are busy.
 const BACKLOG: i32 = 4096;
@@ -21,6 +22,21 @@ pub(super) fn bind(address: SocketAddr) -> Result<Socket, ServeError> {
         Ok(socket)
     };
     bind().map_err(|source| ServeError::Listen { address, source })
+}
+
+/// A socket that systemd listens on already, in place of `server.listen`. What
+/// must not leave this machine in the clear must not do so here either.
+pub(super) fn take_over(socket: TcpListener, config: &Config) -> Result<Socket, ServeError> {
+    let address = socket.local_addr()?;
+    let plain = config.tls.mode == TlsMode::Off && !config.server.expose_unencrypted;
+    if plain && !address.ip().to_canonical().is_loopback() {
+        return Err(HandedOverError::Plain(address).into());
+    }
+    if address.port() != config.server.listen.port() {
+        let configured = config.server.listen;
+        tracing::warn!(%address, %configured, "systemd's socket counts, not server.listen; let them say the same");
+    }
+    Ok(socket.into())
 }
 
 /// Begins to listen. Two processes can bind one address with `SO_REUSEADDR`;

@@ -3,6 +3,7 @@
 mod control;
 mod files;
 mod listen;
+mod systemd;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,11 +12,13 @@ use actix_web::middleware::from_fn;
 use actix_web::{App as HttpApp, HttpServer};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::{App, BuildError, Extras};
-use crate::config::Config;
+use crate::app::{App, BuildError, Extras, Start};
+use crate::config::{Config, Loaded, Sources};
+use crate::db::Progress;
 use crate::http;
 
 pub use control::ControlError;
+pub use systemd::HandedOverError;
 
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -36,6 +39,9 @@ pub enum ServeError {
     /// The control socket cannot be had.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The sockets of systemd cannot be used.
+    #[error(transparent)]
+    HandedOver(#[from] HandedOverError),
     /// The services could not be built.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -48,15 +54,27 @@ pub enum ServeError {
 ///
 /// # Errors
 /// When it could not be started.
-pub fn run(config: &Config, extras: Extras) -> Result<(), ServeError> {
+pub fn run(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(), ServeError> {
+    run_until_told(loaded, sources, extras).inspect_err(|error| systemd::failed(error))
+}
+
+fn run_until_told(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(), ServeError> {
+    let config = &loaded.config;
     let open_files = files::raise_limit();
     tracing::info!(open_files, "starting");
     // Bound first, so that a taken port is told before the data is touched;
     // it listens only once everything else is ready.
-    let socket = listen::bind(config.server.listen)?;
+    let handed_over = systemd::handed_over()?;
+    let socket = match handed_over.main {
+        Some(socket) => listen::take_over(socket, config)?,
+        None => listen::bind(config.server.listen)?,
+    };
     let jobs_on = tokio::runtime::Builder::new_multi_thread().thread_name("agentd-job").enable_all().build()?;
     let handle = jobs_on.handle().clone();
-    let app = jobs_on.block_on(App::build(config, extras, handle.clone()))?;
+    let start = Start { sources, shown: loaded.shown.clone(), progress: Progress::default() };
+    let starting = systemd::Starting::watch(start.progress.clone());
+    let app = jobs_on.block_on(App::build(config, start, extras, handle.clone()))?;
+    drop(starting);
     // The data folder is locked: what lies there is nobody else's.
     let control = match config.control_socket().map(|path| control::Control::bind(&path)).transpose() {
         Ok(control) => control,
@@ -122,9 +140,12 @@ async fn serve(
     let handle = server.handle();
     let mut server = actix_web::rt::spawn(server);
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), data = %config.data.dir.display(), "ready");
+    let status = || systemd::status(app, address);
+    systemd::ready(&status());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = systemd::keep(app, jobs_on, status) => {}
         ended = &mut server => {
             // Without its server the process would live on deaf.
             let ended = ended.unwrap_or_else(|error| Err(std::io::Error::other(error)));
@@ -133,6 +154,7 @@ async fn serve(
         }
     }
     tracing::info!(seconds = config.server.drain_time.as_secs(), "stopping: finishing what runs, refusing new work");
+    systemd::stopping(config.server.drain_time);
     let drain = async {
         app.jobs.drain(config.server.drain_time).await;
         handle.stop(true).await;

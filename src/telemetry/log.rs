@@ -7,6 +7,7 @@ use std::io::{BufWriter, IsTerminal as _};
 use std::sync::OnceLock;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::fmt::time::FormatTime;
 
@@ -22,6 +23,18 @@ pub struct LogGuard {
 
 /// Of the one log that a process has.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+
+/// Writes from now on what this level or these directives say.
+///
+/// # Errors
+/// When they cannot be read; then nothing changes.
+pub fn set_level(section: &LogSection) -> Result<(), String> {
+    let filter = section.filter()?;
+    SET_FILTER.get().map_or(Ok(()), |set| set(filter))
+}
 
 /// Lines that were dropped because standard output did not take them.
 pub(super) fn dropped_lines() -> usize {
@@ -60,9 +73,16 @@ pub fn start(section: &LogSection) -> Result<LogGuard, String> {
         .with_span_events(FmtSpan::NONE)
         .with_writer(writer);
     let started = if json {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        let builder = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        let builder = builder.with_filter_reloading();
+        let filter = builder.reload_handle();
+        let _ = SET_FILTER.set(Box::new(move |new| filter.reload(new).map_err(|error| error.to_string())));
+        builder.try_init()
     } else {
-        builder.with_ansi(std::io::stdout().is_terminal()).try_init()
+        let builder = builder.with_ansi(std::io::stdout().is_terminal()).with_filter_reloading();
+        let filter = builder.reload_handle();
+        let _ = SET_FILTER.set(Box::new(move |new| filter.reload(new).map_err(|error| error.to_string())));
+        builder.try_init()
     };
     started.map_err(|error| error.to_string())?;
     Ok(LogGuard { _worker: worker })

@@ -12,16 +12,26 @@ use std::time::Duration;
 
 use agentd::app::Extras;
 use agentd::clock::{Clock, Timestamp, system_now};
+use agentd::db::migrate::Migration;
 use agentd::jobs::{Call, Class, Failure, Handler, Outcome, Run};
 use serde_json::{Value, json};
 
 /// Names the file with the clock's offset in microseconds, read at each look.
 const CLOCK_FILE: &str = "TESTBED_CLOCK_FILE";
+/// Names a file with SQL that is one more migration.
+const MIGRATION_FILE: &str = "TESTBED_MIGRATION_FILE";
 /// How often a handler looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(2);
 
 fn main() -> ExitCode {
-    agentd::cli::main(Extras { clock: clock(), handlers: handlers() })
+    agentd::cli::main(Extras { clock: clock(), handlers: handlers(), migrations: migrations() })
+}
+
+/// A migration that only this program knows, to see what a long one does.
+fn migrations() -> Vec<Migration> {
+    let Some(file) = std::env::var_os(MIGRATION_FILE) else { return Vec::new() };
+    let sql = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("the migration's file: {error}"));
+    Migration::unapplied("V9000__testbed", &sql).into_iter().collect()
 }
 
 fn clock() -> Option<Clock> {
@@ -39,6 +49,7 @@ fn handlers() -> Vec<Handler> {
         handler("test.panic_inline", Run::Inline(|_| panic!("a panic on purpose"))),
         handler("test.panic_async", Run::Async(Box::new(|_| Box::pin(async { panic!("a panic on purpose") })))),
         handler("test.loop", blocking(loop_for_ever)),
+        handler("test.hog", Run::Async(Box::new(|call| Box::pin(async move { hog(&call) })))),
         handler("test.obey", blocking(obey)),
         handler("test.obey_async", Run::Async(Box::new(|call| Box::pin(obey_async(call))))),
         handler("test.sleep", Run::Async(Box::new(|call| Box::pin(sleep(call))))),
@@ -135,6 +146,17 @@ fn loop_for_ever(_: &Call) -> Outcome {
     loop {
         std::thread::sleep(LOOK);
     }
+}
+
+/// Keeps a thread of the jobs' runtime, as no handler should, until the file
+/// that the input names is there.
+fn hog(call: &Call) -> Outcome {
+    if let Some(file) = input(call)["gate"].as_str() {
+        while !Path::new(file).exists() {
+            std::thread::sleep(LOOK);
+        }
+    }
+    Ok("null".into())
 }
 
 /// Stops when told to, with an error: what an honest handler does whose work

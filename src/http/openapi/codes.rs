@@ -46,6 +46,11 @@ pub const CODES: &[Code] = &[
     code(StatusCode::CONFLICT, "unknown_tool", "the job's tool is not in this version"),
     code(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "the body is over the limit"),
     code(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "plainly not JSON, or encoded"),
+    code(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "configuration_invalid",
+        "the configuration has faults; `errors` lists them",
+    ),
     code(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "the key was used for another request"),
     code(StatusCode::TOO_MANY_REQUESTS, "daily_quota_exceeded", "the tenant's jobs of this day are used up"),
     code(StatusCode::TOO_MANY_REQUESTS, "queue_full", "too many jobs wait, over all or of this tenant"),
@@ -58,5 +63,6 @@ pub const CODES: &[Code] = &[
     code(StatusCode::SERVICE_UNAVAILABLE, "draining", "the service is stopping"),
     code(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too much waits for the database"),
     code(StatusCode::SERVICE_UNAVAILABLE, "query_timeout", "narrow the filters or ask for a smaller page"),
+    code(StatusCode::SERVICE_UNAVAILABLE, "reload_timeout", "the configuration could not be read in time"),
     code(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", "the database cannot be used; nothing was written"),
 ];
