@@ -27,7 +27,7 @@ use crate::telemetry::log;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Keys that count without a restart.
-const LIVE: &[&str] = &[
+pub(super) const LIVE: &[&str] = &[
     "auth.metrics_token",
     "auth.metrics_token_file",
     "cors.credentials",

@@ -164,7 +164,7 @@ mod tests {
         }
         let peer = peer.parse().expect("an address");
         let proxies = proxies();
-        if proxies.trust(peer) { behind(&proxies, peer, &map).to_string() } else { peer.to_string() }
+        if trust(&proxies, peer) { behind(&proxies, peer, &map).to_string() } else { peer.to_string() }
     }
 
     #[test]
