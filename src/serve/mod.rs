@@ -22,6 +22,8 @@ pub use systemd::HandedOverError;
 
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long it may take until a connection that was accepted is at its worker.
+const HAND_ON: Duration = Duration::from_millis(100);
 /// How long answers in flight may take once jobs have been drained.
 const HTTP_GRACE_SECONDS: u64 = 5;
 
@@ -65,6 +67,7 @@ fn run_until_told(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(
     // Bound first, so that a taken port is told before the data is touched;
     // it listens only once everything else is ready.
     let handed_over = systemd::handed_over()?;
+    let stays = handed_over.main.is_some();
     let socket = match handed_over.main {
         Some(socket) => listen::take_over(socket, config)?,
         None => listen::bind(config.server.listen)?,
@@ -88,7 +91,7 @@ fn run_until_told(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(
             return Err(error.into());
         }
     };
-    let sockets = Sockets { tcp: socket, control };
+    let sockets = Sockets { tcp: socket, stays, control };
     let outcome = actix_web::rt::System::new().block_on(serve(config, &app, sockets, &handle));
     jobs_on.block_on(app.close());
     // A handler that never ends must not keep the process.
@@ -99,6 +102,8 @@ fn run_until_told(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(
 /// Bound, and listening only once everything else is ready.
 struct Sockets {
     tcp: socket2::Socket,
+    /// Whether systemd goes on listening when this process ends.
+    stays: bool,
     control: Option<control::Control>,
 }
 
@@ -157,6 +162,13 @@ async fn serve(
     systemd::stopping(config.server.drain_time);
     let drain = async {
         app.jobs.drain(config.server.drain_time).await;
+        if sockets.stays {
+            // What connects from now on is for the next process. What has been
+            // accepted must have come to a worker, which forgets its queue when
+            // it is told to stop, and tells nobody how long that is.
+            handle.pause().await;
+            tokio::time::sleep(HAND_ON).await;
+        }
         handle.stop(true).await;
     };
     tokio::select! {
