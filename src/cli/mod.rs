@@ -10,6 +10,7 @@ mod check;
 mod completions;
 mod control;
 mod demo;
+mod doctor;
 mod failure;
 mod job;
 mod key;
@@ -70,6 +71,8 @@ enum Verb {
     Check(check::Arguments),
     /// Read the configuration of the running service again
     Reload(reload::Arguments),
+    /// Look whether what the service needs is there: names, ports, directories, clock, disk
+    Doctor(doctor::Arguments),
     /// Make, list, suspend, delete tenants
     Tenant(tenant::Arguments),
     /// Make, list, rotate, revoke API keys
@@ -106,6 +109,7 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Reload(arguments) => finish(reload::run(&arguments)),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Tenant(arguments) => finish(tenant::run(&arguments)),
         Verb::Key(arguments) => finish(key::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),

@@ -74,25 +74,33 @@ pub enum ChallengeKind {
     Dns01,
 }
 
-impl Setting for ChallengeKind {
-    const EXPECTED: &'static str = "http-01, tls-alpn-01 or dns-01";
-
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "http-01" => Some(Self::Http01),
-            "tls-alpn-01" => Some(Self::TlsAlpn01),
-            "dns-01" => Some(Self::Dns01),
-            _ => None,
-        }
-    }
-
-    fn show(&self) -> String {
+impl ChallengeKind {
+    /// As the standards write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Http01 => "http-01",
             Self::TlsAlpn01 => "tls-alpn-01",
             Self::Dns01 => "dns-01",
         }
-        .into()
+    }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Http01, Self::TlsAlpn01, Self::Dns01].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl Setting for ChallengeKind {
+    const EXPECTED: &'static str = "http-01, tls-alpn-01 or dns-01";
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::from_name(text)
+    }
+
+    fn show(&self) -> String {
+        self.name().into()
     }
 }
 
