@@ -18,8 +18,8 @@ const CLOCK_OFF: Duration = Duration::from_secs(60);
 const LIMITS: Limits = Limits {
     bytes: 256 << 10,
     cut: false,
-    first_byte: Duration::from_secs(7),
-    total: Duration::from_secs(8),
+    first_byte: Duration::from_secs(6),
+    total: Duration::from_secs(7),
     redirects: 3,
 };
 

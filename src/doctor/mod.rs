@@ -24,7 +24,7 @@ use crate::outbound::{BuildError, Options, Outbound};
 pub const LONGEST: Duration = Duration::from_secs(20);
 /// How long each group of checks may take; they run side by side, those of the
 /// records on authorities after the others.
-const EACH: Duration = Duration::from_secs(9);
+const EACH: Duration = Duration::from_secs(7);
 
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

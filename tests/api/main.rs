@@ -25,6 +25,7 @@ mod connections;
 mod cors;
 mod crash;
 mod demo;
+mod doctor;
 mod drain;
 mod events;
 mod hostile_jobs;
