@@ -28,6 +28,7 @@ mod demo;
 mod doctor;
 mod drain;
 mod events;
+mod guide;
 mod hostile_jobs;
 mod http;
 mod idempotency;
