@@ -24,7 +24,8 @@ use crate::limits::{Limits, Quota};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
-use crate::{agents, docs, health, tools};
+use crate::tls::{Certificates, HttpChallenges, acme};
+use crate::{agents, docs, health, tls, tools};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -75,6 +76,12 @@ pub enum BuildError {
     /// The way out cannot be made.
     #[error(transparent)]
     Outbound(#[from] outbound::BuildError),
+    /// Certificates cannot be ordered with these settings.
+    #[error(transparent)]
+    Acme(#[from] acme::SettingsError),
+    /// There is no certificate that could be shown.
+    #[error(transparent)]
+    Tls(#[from] tls::Fault),
 }
 
 impl From<prometheus::Error> for BuildError {
@@ -96,6 +103,14 @@ pub struct App {
     pub metrics: Metrics,
     /// The way out.
     pub outbound: Outbound,
+    /// What clients are shown.
+    pub certificates: Certificates,
+    /// What ACME servers are answered over plain HTTP.
+    pub challenges: HttpChallenges,
+    /// Orders certificates.
+    pub acme: acme::Acme,
+    /// The certificate that there is without asking anybody.
+    pub kept: tls::Kept,
     auth: Arc<Auth>,
     proxies: Arc<TrustedProxies>,
     reloader: Arc<reload::Reloader>,
@@ -111,7 +126,8 @@ pub struct App {
 /// Every route of the service.
 #[must_use]
 pub fn routes() -> Routes {
-    jobs::routes().and(tenants::routes()).and(health::routes()).and(docs::routes()).and(reload::routes())
+    let features = jobs::routes().and(tenants::routes()).and(acme::routes());
+    features.and(health::routes()).and(docs::routes()).and(reload::routes())
 }
 
 impl App {
@@ -123,6 +139,8 @@ impl App {
     pub async fn build(config: &Config, start: Start, extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
         let clock = extras.clock.unwrap_or_else(Clock::system);
         let lock = lock(config)?;
+        let certificates = Certificates::default();
+        let kept = tls::Kept::open(config, &certificates, &clock)?;
         let metrics = Metrics::new();
         let (db, migrated) = Db::open(db_options(config, start.progress, extras.migrations), &metrics)?;
         if migrated.from != migrated.to {
@@ -141,7 +159,18 @@ impl App {
             );
         }
         let outbound = build_outbound(config, &metrics)?;
+        let challenges = HttpChallenges::default();
+        let acme = acme::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            outbound: outbound.clone(),
+            certificates: certificates.clone(),
+            http: challenges.clone(),
+        };
+        let acme = acme::Acme::new(acme, &metrics)?;
+        acme.configure(config.tls.mode, &config.acme).await?;
         let mut registry = Registry::default();
+        registry.add_internal(acme::handler(&acme)).map_err(BuildError::Internal)?;
         tools::register(&mut registry, outbound.clone(), web_options(config, &outbound)?)
             .map_err(BuildError::Internal)?;
         agents::register(&mut registry).map_err(BuildError::Internal)?;
@@ -162,7 +191,8 @@ impl App {
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
         let proxies = Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone()));
-        let live = reload::Live { auth: auth.clone(), proxies: proxies.clone() };
+        let live =
+            reload::Live { auth: auth.clone(), proxies: proxies.clone(), kept: kept.clone(), clock: clock.clone() };
         let reloader = reload::Reloader::new(start.sources, config, start.shown, live).map_err(BuildError::Secret)?;
         Ok(Self {
             health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
@@ -179,6 +209,10 @@ impl App {
             tenants,
             metrics,
             outbound,
+            certificates,
+            challenges,
+            acme,
+            kept,
             auth,
         })
     }
@@ -220,6 +254,9 @@ impl App {
             }
         });
         self.jobs.start(&self.stop).await?;
+        let (acme, jobs, stop) = (self.acme.clone(), self.jobs.clone(), self.stop.clone());
+        jobs_on.spawn(async move { acme.run(jobs, &stop).await });
+        jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
         let app = self.clone();
         jobs_on.spawn(async move {
             // Only the pause is cut short: a flush that is dropped would be
@@ -242,6 +279,7 @@ impl App {
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))
             .app_data(web::Data::new(self.jobs.clone()))
+            .app_data(web::Data::new(self.acme.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))
             .app_data(web::Data::new(self.metrics.clone()));

@@ -16,11 +16,13 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
 use crate::auth::{Admin, Auth};
-use crate::config::{self, Config, Fault, Loaded, Shown, Sources};
+use crate::clock::Clock;
+use crate::config::{self, Config, Fault, Loaded, Shown, Sources, TlsMode};
 use crate::http::openapi::Answer;
 use crate::http::query::NoQuery;
 use crate::http::{FieldError, Problem, Routes, TrustedProxies};
 use crate::telemetry::log;
+use crate::tls;
 
 /// Within this a reload has happened or failed. Whoever asked for it waits
 /// somewhat longer.
@@ -75,6 +77,8 @@ async fn reload(_: Admin, reloader: web::Data<Reloader>, _: NoQuery) -> Result<w
 pub(super) struct Live {
     pub auth: Arc<Auth>,
     pub proxies: Arc<TrustedProxies>,
+    pub kept: tls::Kept,
+    pub clock: Clock,
 }
 
 /// Every key with what tells one value from another; of secrets only a hash.
@@ -120,14 +124,10 @@ impl Reloader {
     /// Reads and checks all of it on a thread of its own, since a file may
     /// never answer.
     async fn read(&self) -> Result<(Loaded, Values), Problem> {
-        let sources = self.sources.clone();
+        let (sources, clock) = (self.sources.clone(), self.live.clock.clone());
         let (answer, read) = oneshot::channel();
         std::thread::spawn(move || {
-            let loaded = config::load(&sources).map_err(|faults| refused(&faults)).and_then(|loaded| {
-                let values = values(&loaded.config, loaded.shown.clone()).map_err(Problem::internal)?;
-                Ok((loaded, values))
-            });
-            let _ = answer.send(loaded);
+            let _ = answer.send(read_all(&sources, &clock));
         });
         read.await.map_err(Problem::internal)?
     }
@@ -135,9 +135,17 @@ impl Reloader {
     fn apply(&self, counts: &mut Values, loaded: Loaded, new: Values) -> Result<Reloaded, Problem> {
         let Loaded { config, warnings, .. } = loaded;
         let differs = |key: &&&'static str| counts.get(**key) != new.get(**key);
-        let (changed, needs_restart): (Vec<_>, Vec<_>) =
+        let (mut changed, needs_restart): (Vec<_>, Vec<_>) =
             new.keys().filter(differs).copied().partition(|key| LIVE.contains(key));
         let token = config.auth.metrics_token.resolve().map_err(Problem::internal)?;
+        let files = ["tls.mode", "tls.cert_file", "tls.key_file"];
+        let same_files = !needs_restart.iter().any(|key| files.contains(key));
+        // They have just been read and found good, and are looked at again.
+        if let Some(files) = self.live.kept.files().filter(|_| same_files)
+            && files.reload().map_err(|fault| refused(&[("tls.cert_file".into(), fault)]))?
+        {
+            changed.push("tls.cert_file");
+        }
         // After this nothing can fail.
         log::set_level(&config.log).map_err(Problem::internal)?;
         self.live.auth.set_metrics_token(token.as_deref());
@@ -153,6 +161,17 @@ impl Reloader {
     }
 }
 
+fn read_all(sources: &Sources, clock: &Clock) -> Result<(Loaded, Values), Problem> {
+    let told = |fault: &Fault| (fault.place().to_owned(), fault.what().to_owned());
+    let loaded = config::load(sources).map_err(|faults| refused(&faults.iter().map(told).collect::<Vec<_>>()))?;
+    if loaded.config.tls.mode == TlsMode::Files {
+        let fault = |fault: tls::Fault| refused(&[("tls.cert_file".into(), fault.to_string())]);
+        tls::files::load(&loaded.config.tls, clock.now()).map_err(fault)?;
+    }
+    let values = values(&loaded.config, loaded.shown.clone()).map_err(Problem::internal)?;
+    Ok((loaded, values))
+}
+
 fn values(config: &Config, shown: Vec<Shown>) -> Result<Values, String> {
     let mut values: Values = shown.into_iter().map(|shown| (shown.key, shown.value)).collect();
     for (key, secret) in config.secrets() {
@@ -162,10 +181,11 @@ fn values(config: &Config, shown: Vec<Shown>) -> Result<Values, String> {
     Ok(values)
 }
 
-fn refused(faults: &[Fault]) -> Problem {
-    let errors: Vec<_> =
-        faults.iter().map(|fault| FieldError { pointer: fault.place().into(), detail: fault.what().into() }).collect();
-    let first = faults.first().map(ToString::to_string).unwrap_or_default();
+/// With the place of each fault and what is wrong there.
+fn refused(faults: &[(String, String)]) -> Problem {
+    let error = |(place, what): &(String, String)| FieldError { pointer: place.clone(), detail: what.clone() };
+    let errors: Vec<_> = faults.iter().map(error).collect();
+    let first = errors.first().map(ToString::to_string).unwrap_or_default();
     let more = match faults.len() {
         0 | 1 => String::new(),
         count => format!(" (and {} more)", count - 1),

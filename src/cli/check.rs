@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, exit};
-use crate::config::{self, Fault, Shown, Sources};
+use super::{ConfigFile, exit, fail};
+use crate::clock::Clock;
+use crate::config::{self, Fault, Shown, Sources, TlsMode};
+use crate::tls;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  agentd check --config /etc/agentd/agentd.toml\n  agentd check --show")]
@@ -24,6 +26,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             }
             for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");
+            }
+            if loaded.config.tls.mode == TlsMode::Files
+                && let Err(fault) = tls::files::load(&loaded.config.tls, Clock::system().now())
+            {
+                eprintln!("error: {fault}");
+                return fail(exit::CONFIGURATION, "the configuration has 1 fault");
             }
             say!("the configuration is valid");
             ExitCode::SUCCESS

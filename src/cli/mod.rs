@@ -6,6 +6,7 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::cli::print_line(format_args!($($text)*)) };
 }
 
+mod cert;
 mod check;
 mod completions;
 mod control;
@@ -79,6 +80,8 @@ enum Verb {
     Key(key::Arguments),
     /// Submit, list, follow, cancel jobs
     Job(job::Arguments),
+    /// List, renew, revoke certificates
+    Cert(cert::Arguments),
     /// The schema of the database
     Migrate(migrate::Arguments),
     /// Print the interface's description for programs (OpenAPI 3.1)
@@ -113,6 +116,7 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Tenant(arguments) => finish(tenant::run(&arguments)),
         Verb::Key(arguments) => finish(key::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),
+        Verb::Cert(arguments) => finish(cert::run(&arguments)),
         Verb::Migrate(arguments) => finish(migrate::run(&arguments)),
         Verb::Openapi(arguments) => finish(openapi::run(&arguments)),
         Verb::Completions(arguments) => {

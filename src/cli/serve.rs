@@ -9,6 +9,7 @@ use crate::config::{self, Sources};
 use crate::db::OpenError;
 use crate::serve::{self, ControlError, ServeError};
 use crate::telemetry::log;
+use crate::tls;
 
 #[derive(clap::Args)]
 #[command(
@@ -60,7 +61,9 @@ fn code(error: &ServeError) -> u8 {
         ServeError::Build(BuildError::Open(OpenError::Locked { .. })) | ServeError::Control(ControlError::Taken(_)) => {
             exit::TRY_AGAIN
         }
-        ServeError::Build(BuildError::Open(OpenError::Folder { source, .. }))
+        ServeError::Build(
+            BuildError::Open(OpenError::Folder { source, .. }) | BuildError::Tls(tls::Fault::Unkept { source, .. }),
+        )
         | ServeError::Control(ControlError::Io { source, .. })
             if source.kind() == std::io::ErrorKind::StorageFull =>
         {
@@ -72,6 +75,8 @@ fn code(error: &ServeError) -> u8 {
         | ServeError::Build(
             BuildError::Secret(_)
             | BuildError::Outbound(_)
+            | BuildError::Tls(_)
+            | BuildError::Acme(_)
             | BuildError::Open(
                 OpenError::Folder { .. }
                 | OpenError::Foreign

@@ -237,7 +237,13 @@ impl<'a> Reader<'a> {
                 self.faults.push(Fault::new(item.place.clone(), format!("unknown key {path:?}{near}")));
             }
         }
-        for name in self.credentials.keys().filter(|name| !self.secrets.contains(name.as_str())) {
+        // One that a setting names as a file, such as a private key, is in use.
+        let is_named = |name: &str| {
+            let path = self.sources.credentials.as_ref().map(|folder| folder.join(name).display().to_string());
+            self.shown.iter().any(|shown| Some(&shown.value) == path.as_ref())
+        };
+        let unused = |name: &&String| !self.secrets.contains(name.as_str()) && !is_named(name);
+        for name in self.credentials.keys().filter(unused) {
             let near = nearest(name, self.secrets.iter().copied());
             self.warnings.push(format!("credential {name} has no effect{near}"));
         }

@@ -182,8 +182,16 @@ fn a_credential_beats_the_environment_and_is_masked() {
 
 #[test]
 fn an_unknown_credential_is_a_warning_with_the_nearest_name() {
-    let loaded = with_credentials("", &[], &[("auth.admin_kee", "x"), ("jobs.queue", "5")]).expect("valid");
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["auth.admin_kee", "jobs.queue", "tls.key"] {
+        std::fs::write(folder.path().join(name), "x").expect("written");
+    }
+    let key = folder.path().join("tls.key");
+    let (mut sources, _toml) = sources(&format!("[tls]\nkey_file = {key:?}\n"), &[]);
+    sources.credentials = Some(folder.path().into());
+    let loaded = load(&sources).expect("valid");
     let said = loaded.warnings.join("\n");
+    assert!(!said.contains("credential tls.key"), "the configuration names it: {said}");
     assert!(said.contains("auth.admin_kee has no effect; did you mean \"auth.admin_key\"?"), "{said}");
     assert!(said.contains("credential jobs.queue has no effect"), "only secrets are taken from credentials: {said}");
 }

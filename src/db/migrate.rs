@@ -198,6 +198,7 @@ mod tests {
             (1, "spine", 12_855_228_017_383_073_484_u64),
             (2, "limits", 8_560_705_090_479_645_430),
             (3, "queue", 2_700_125_687_165_265_234),
+            (4, "certificates", 5_717_299_114_315_881_094),
         ];
         for (version, name, checksum) in frozen {
             let found = embedded.iter().find(|found| found.version() == version);

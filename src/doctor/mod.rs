@@ -19,12 +19,16 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::config::{Config, TlsMode};
 use crate::outbound::{BuildError, Options, Outbound};
+use crate::tls;
 
 /// How long all of it takes at most.
 pub const LONGEST: Duration = Duration::from_secs(20);
 /// How long each group of checks may take; they run side by side, those of the
 /// records on authorities after the others.
 const EACH: Duration = Duration::from_secs(7);
+
+/// What is valid for less should have been renewed.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
 
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -79,7 +83,7 @@ pub async fn examine(config: &Config, running: Option<u32>, clock: &Clock) -> Ve
     };
     if config.tls.mode != TlsMode::Acme {
         let mut findings = host.await;
-        findings.push(without_acme(config.tls.mode));
+        findings.push(without_acme(config, clock));
         findings.extend(ports::listening(config, running));
         return findings;
     }
@@ -105,11 +109,19 @@ pub async fn examine(config: &Config, running: Option<u32>, clock: &Clock) -> Ve
     findings
 }
 
-fn without_acme(mode: TlsMode) -> Finding {
-    match mode {
-        TlsMode::Off => Finding::ok("TLS", "off: plain HTTP, so there is nothing to look at for certificates"),
-        TlsMode::SelfSigned => Finding::ok("TLS", "a certificate of its own, which browsers do not trust"),
-        TlsMode::Files | TlsMode::Acme => Finding::ok("TLS", "the certificate comes from files"),
+fn without_acme(config: &Config, clock: &Clock) -> Finding {
+    let what = "certificate";
+    match config.tls.mode {
+        TlsMode::Off => Finding::ok(what, "none: tls.mode is off, so this is plain HTTP"),
+        TlsMode::SelfSigned => Finding::ok(what, "the service's own, which browsers do not trust"),
+        TlsMode::Files | TlsMode::Acme => match tls::files::load(&config.tls, clock.now()) {
+            Err(fault) => Finding::fail(what, fault.to_string(), "mend that; agentd check reads them again"),
+            Ok(shown) if shown.not_after < clock.now().plus(SOON) => {
+                let detail = format!("from files, valid until {} only", shown.not_after);
+                Finding::warn(what, detail, "put new files in place; they are taken up by themselves")
+            }
+            Ok(shown) => Finding::ok(what, format!("from files, valid until {}", shown.not_after)),
+        },
     }
 }
 
@@ -119,9 +131,10 @@ fn outbound(config: &Config) -> Result<Outbound, BuildError> {
     let options = Options {
         allow: Vec::new(),
         nameservers: config.outbound.nameservers.clone(),
-        extra_ca: config.acme.ca_file.clone().or_else(|| config.outbound.extra_ca.clone()),
+        extra_ca: config.outbound.extra_ca.clone(),
     };
-    Outbound::new(options, &prometheus::Registry::new())
+    let outbound = Outbound::new(options, &prometheus::Registry::new())?;
+    config.acme.ca_file.as_deref().map_or(Ok(outbound.clone()), |ca_file| outbound.trusting(ca_file))
 }
 
 /// The findings, or that there were none in time.

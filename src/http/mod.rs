@@ -4,6 +4,7 @@
 
 mod address;
 pub mod cors;
+mod hsts;
 pub mod idempotency;
 mod json;
 pub mod openapi;
@@ -17,6 +18,7 @@ mod route;
 pub mod sse;
 
 pub use address::{TrustedProxies, client_address, is_forwarded};
+pub use hsts::Hsts;
 pub use json::{AdminJson, BATCH_BODY, BodyLimits, Json};
 pub use local::LocalPeer;
 pub use problem::{FieldError, Problem};

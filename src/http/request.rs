@@ -6,14 +6,14 @@ use std::time::Instant;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpResponse, web};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::cors::Cors;
 use super::route::WrongMethod;
-use super::{LocalPeer, Problem, Rate, client_address};
+use super::{Hsts, LocalPeer, Problem, Rate, client_address};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -85,6 +85,10 @@ pub async fn observe<B: MessageBody + 'static>(
     let cause = finish_error(&mut response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let hsts = response.request().conn_data::<Hsts>().map(|Hsts(value)| value.clone());
+    if let Some(value) = hsts {
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value);
     }
     let rate = response.request().extensions().get::<KnownCaller>().and_then(|caller| caller.rate);
     if let Some(rate) = rate {

@@ -86,6 +86,8 @@ pub struct Handler {
 
 struct Registered {
     handler: Arc<Handler>,
+    /// Whether clients and agents can name it.
+    tool: bool,
     /// None when the schema allows anything.
     validator: Option<jsonschema::Validator>,
 }
@@ -98,11 +100,24 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Adds a handler.
+    /// Adds a handler: a tool, unless it is the one of agents.
     ///
     /// # Errors
     /// When its name is taken or its schema is none: a fault of ours.
     pub fn add(&mut self, handler: Handler) -> Result<(), String> {
+        let tool = handler.name != AGENT;
+        self.register(handler, tool)
+    }
+
+    /// Adds a handler that only the service itself calls.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_internal(&mut self, handler: Handler) -> Result<(), String> {
+        self.register(handler, false)
+    }
+
+    fn register(&mut self, handler: Handler, tool: bool) -> Result<(), String> {
         let validator = match &handler.input_schema {
             Value::Bool(true) => None,
             schema => {
@@ -113,7 +128,7 @@ impl Registry {
         if self.by_name.insert(handler.name, self.handlers.len()).is_some() {
             return Err(format!("two handlers are named {}", handler.name));
         }
-        self.handlers.push(Registered { handler: Arc::new(handler), validator });
+        self.handlers.push(Registered { handler: Arc::new(handler), tool, validator });
         Ok(())
     }
 
@@ -121,6 +136,12 @@ impl Registry {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
+    }
+
+    /// A tool's place, by its name.
+    #[must_use]
+    pub fn find_tool(&self, name: &str) -> Option<usize> {
+        self.find(name).filter(|place| self.handlers[*place].tool)
     }
 
     /// The handler at a place that [`find`](Self::find) gave.
@@ -131,7 +152,7 @@ impl Registry {
 
     /// Those that a client can name.
     pub fn tools(&self) -> impl Iterator<Item = &Handler> {
-        self.all().filter(|handler| handler.name != AGENT)
+        self.handlers.iter().filter(|registered| registered.tool).map(|registered| &*registered.handler)
     }
 
     /// All of them.

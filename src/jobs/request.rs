@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::handler::AGENT;
 use super::json::compact;
-use super::types::{Backoff, JobId, JobRow, NewJob, OnConflict, Options};
+use super::types::{Backoff, JobId, JobRow, NewJob, OnConflict, Options, SYSTEM};
 use super::{Inner, Jobs};
 use crate::clock::Timestamp;
 use crate::http::Problem;
@@ -154,7 +154,7 @@ impl Jobs {
             return Err(Problem::invalid("/tool", "is missing").with_hint("GET /v1/tools lists the tools"));
         };
         let registry = &self.0.registry;
-        let Some(tool) = registry.find(name).filter(|_| name != AGENT) else {
+        let Some(tool) = registry.find_tool(name) else {
             let mut detail = format!("there is no tool {name:?}");
             if let Some(near) = registry.nearest(name) {
                 detail = format!("{detail}; did you mean {near:?}?");
@@ -173,6 +173,27 @@ impl Jobs {
 }
 
 impl Inner {
+    /// A job of the service's own: one attempt, of which one runs at a time for
+    /// each `key`.
+    pub(super) fn own(&self, handler: &'static str, input: &serde_json::Value, key: String) -> NewJob {
+        let created_at = self.clock.now();
+        NewJob {
+            id: JobId(self.ids.next()),
+            tenant: SYSTEM,
+            tool: handler,
+            priority: 0,
+            due_at: created_at,
+            appointed: false,
+            created_at,
+            options: Options { max_attempts: 1, ..Options::default() },
+            metadata: None,
+            on_conflict: OnConflict::Reject,
+            concurrency_key: Some(key.into()),
+            retry_of: None,
+            input: input.to_string().into(),
+        }
+    }
+
     /// A new job that does a finished one again, with the same input and
     /// options; `None` when this version does not have its tool.
     pub(super) fn again(&self, row: JobRow) -> Option<NewJob> {

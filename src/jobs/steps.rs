@@ -56,7 +56,7 @@ impl Call {
     #[must_use]
     pub fn has_tool(&self, name: &str) -> bool {
         let inner = self.steps.0.as_ref().and_then(|recorder| recorder.inner.upgrade());
-        inner.is_some_and(|inner| inner.registry.find(name).is_some())
+        inner.is_some_and(|inner| inner.registry.find_tool(name).is_some())
     }
 
     /// Calls a tool as a step of this job: checks the input against its schema,
@@ -109,7 +109,7 @@ impl Call {
     async fn invoke(&self, name: &str, input: Arc<str>) -> Outcome {
         let inner = self.steps.0.as_ref().and_then(|recorder| recorder.inner.upgrade()).ok_or_else(stopped)?;
         let unknown = || Failure::permanent("unknown_tool", format!("there is no tool {name:?}"));
-        let place = inner.registry.find(name).ok_or_else(unknown)?;
+        let place = inner.registry.find_tool(name).ok_or_else(unknown)?;
         if let Some(fault) = inner.registry.faults(place, &input).first() {
             return Err(Failure::permanent("invalid_input", format!("the input does not fit {name}: {fault}")));
         }

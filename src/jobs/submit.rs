@@ -110,6 +110,32 @@ impl Jobs {
         }
     }
 
+    /// Has an internal handler do something, as a job of the service's own,
+    /// which is not held back by a full queue or disk; the job. `None` while
+    /// another with the same `key` is not done.
+    ///
+    /// # Errors
+    /// When the service stops or the database cannot be used.
+    pub async fn submit_own(
+        &self,
+        handler: &'static str,
+        input: &serde_json::Value,
+        key: String,
+    ) -> Result<Option<JobId>, Problem> {
+        if self.is_draining() {
+            return Err(Problem::unavailable("draining", "the service is shutting down", 5));
+        }
+        let job = self.0.own(handler, input, key);
+        let id = job.id;
+        let slot = self.reserve(&job)?;
+        let admission = self.admit_tenant(job.tenant, 1, slot.is_none(), job.created_at)?;
+        match self.write(vec![job], None, None, String::new(), (admission, slot)).await {
+            Ok(_) => Ok(Some(id)),
+            Err(problem) if problem.code() == "concurrency_conflict" => Ok(None),
+            Err(problem) => Err(problem),
+        }
+    }
+
     /// Asks the tenant's quota; those that do not start at once wait.
     pub(super) fn admit_tenant(
         &self,

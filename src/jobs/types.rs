@@ -242,6 +242,9 @@ pub enum OnConflict {
     Replace,
 }
 
+/// The row number of the tenant whose jobs are the service's own.
+pub const SYSTEM: i64 = 0;
+
 /// A job to be submitted, checked and complete.
 #[derive(Debug)]
 pub struct NewJob {

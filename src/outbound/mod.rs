@@ -15,7 +15,7 @@ mod resolve;
 mod unpack;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The file of certificate authorities cannot be used.
-    #[error("outbound.extra_ca: {} cannot be used: {why}", path.display())]
+    #[error("the certificate authorities in {} cannot be used: {why}", path.display())]
     ExtraCa {
         /// The file.
         path: PathBuf,
@@ -111,6 +111,12 @@ impl Request {
         let mut request = Self { method: Method::POST, body: body.into(), ..Self::get(url) };
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request
+    }
+
+    /// What another library has put together. Its headers are taken for secrets.
+    #[must_use]
+    pub fn of(method: Method, url: impl Into<String>, headers: HeaderMap, body: impl Into<Bytes>) -> Self {
+        Self { method, url: url.into(), accept: "*/*", headers, body: body.into() }
     }
 
     /// Says which types of answer are wanted.
@@ -194,6 +200,17 @@ impl Outbound {
     /// When they cannot be looked up.
     pub async fn caa(&self, name: &str) -> Result<Vec<Caa>, OutboundError> {
         self.0.guard.names().caa(name).await
+    }
+
+    /// The same way out, which also trusts the certificate authorities of a PEM
+    /// file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn trusting(&self, ca_file: &Path) -> Result<Self, BuildError> {
+        let Inner { guard, requests, .. } = &*self.0;
+        let tls = connect::tls_config(Some(ca_file))?;
+        Ok(Self(Arc::new(Inner { guard: guard.clone(), tls, requests: requests.clone() })))
     }
 
     /// Sends a request and reads the answer, following redirects. An answer of
@@ -303,7 +320,10 @@ fn message(url: &Url, request: &Request) -> Result<hyper::Request<Full<Bytes>>, 
         .header(CONNECTION, "close")
         .body(Full::new(request.body.clone()))
         .map_err(wrong)?;
-    message.headers_mut().extend(request.headers.clone());
+    // In place of the usual ones, where it has its own.
+    for (name, value) in &request.headers {
+        message.headers_mut().insert(name, value.clone());
+    }
     Ok(message)
 }
 

@@ -1,4 +1,4 @@
-//! The listening socket.
+//! The listening sockets.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,8 +11,13 @@ use crate::config::{Config, TlsMode};
 /// Connections that the kernel holds while the workers are busy.
 const BACKLOG: i32 = 4096;
 
-/// Takes the address without listening yet.
-pub(super) fn bind(address: SocketAddr) -> Result<Socket, ServeError> {
+/// What says where callers come.
+pub(super) const MAIN: &str = "--listen";
+/// What says where plain HTTP comes that is sent on.
+pub(super) const HTTP: &str = "server.http_listen";
+
+/// Takes the address that a setting names, without listening yet.
+pub(super) fn bind(address: SocketAddr, setting: &'static str) -> Result<Socket, ServeError> {
     let bind = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait for the connections of the last run.
@@ -21,7 +26,7 @@ pub(super) fn bind(address: SocketAddr) -> Result<Socket, ServeError> {
         socket.bind(&address.into())?;
         Ok(socket)
     };
-    bind().map_err(|source| ServeError::Listen { address, source })
+    bind().map_err(|source| ServeError::Listen { address, setting, source })
 }
 
 /// A socket that systemd listens on already, in place of `server.listen`. What
@@ -41,19 +46,19 @@ pub(super) fn take_over(socket: TcpListener, config: &Config) -> Result<Socket, 
 
 /// Begins to listen. Two processes can bind one address with `SO_REUSEADDR`;
 /// the second is refused here.
-pub(super) fn listen(socket: Socket, address: SocketAddr) -> Result<TcpListener, ServeError> {
-    socket.listen(BACKLOG).map_err(|source| ServeError::Listen { address, source })?;
+pub(super) fn listen(socket: Socket, address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServeError> {
+    socket.listen(BACKLOG).map_err(|source| ServeError::Listen { address, setting, source })?;
     Ok(socket.into())
 }
 
 /// What to do about a failure to listen.
-pub(super) fn hint(error: &io::Error) -> &'static str {
+pub(super) fn hint(error: &io::Error, setting: &str) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another program has it: stop that one (ss -ltnp shows it) or choose another with --listen"
+            format!("; another program has it: stop that one (ss -ltnp shows it) or choose another with {setting}")
         }
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need the right to bind them",
-        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
-        _ => "",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need the right to bind them".into(),
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address".into(),
+        _ => String::new(),
     }
 }

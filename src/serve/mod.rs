@@ -2,39 +2,36 @@
 
 mod control;
 mod files;
+mod front;
+mod handshake;
 mod listen;
+mod redirect;
 mod systemd;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use actix_web::middleware::from_fn;
-use actix_web::{App as HttpApp, HttpServer};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, BuildError, Extras, Start};
-use crate::config::{Config, Loaded, Sources};
+use crate::config::{Config, Loaded, Sources, TlsMode};
 use crate::db::Progress;
-use crate::http;
+use crate::tls;
+use front::Servers;
+use handshake::Handshakes;
 
 pub use control::ControlError;
 pub use systemd::HandedOverError;
-
-/// How long an idle connection is kept.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long it may take until a connection that was accepted is at its worker.
-const HAND_ON: Duration = Duration::from_millis(100);
-/// How long answers in flight may take once jobs have been drained.
-const HTTP_GRACE_SECONDS: u64 = 5;
 
 /// Why the service ended other than by a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address cannot be had.
-    #[error("cannot listen on {address}: {source}{}", listen::hint(.source))]
+    #[error("cannot listen on {address}: {source}{}", listen::hint(.source, setting))]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// What says so.
+        setting: &'static str,
         /// What the operating system says.
         source: std::io::Error,
     },
@@ -57,7 +54,7 @@ pub enum ServeError {
 /// # Errors
 /// When it could not be started.
 pub fn run(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(), ServeError> {
-    run_until_told(loaded, sources, extras).inspect_err(|error| systemd::failed(error))
+    run_until_told(loaded, sources, extras).inspect_err(systemd::failed)
 }
 
 fn run_until_told(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(), ServeError> {
@@ -68,9 +65,17 @@ fn run_until_told(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(
     // it listens only once everything else is ready.
     let handed_over = systemd::handed_over()?;
     let stays = handed_over.main.is_some();
-    let socket = match handed_over.main {
+    let main = match handed_over.main {
         Some(socket) => listen::take_over(socket, config)?,
-        None => listen::bind(config.server.listen)?,
+        None => listen::bind(config.server.listen, listen::MAIN)?,
+    };
+    let http = match (handed_over.http, config.server.http_listen) {
+        (Some(socket), _) if config.tls.mode != TlsMode::Off => Some(socket.into()),
+        (Some(_), _) => {
+            tracing::warn!("systemd's socket for plain HTTP is of no use: it sends on to HTTPS, and tls.mode is off");
+            None
+        }
+        (None, address) => address.map(|address| listen::bind(address, listen::HTTP)).transpose()?,
     };
     let jobs_on = tokio::runtime::Builder::new_multi_thread().thread_name("agentd-job").enable_all().build()?;
     let handle = jobs_on.handle().clone();
@@ -91,7 +96,7 @@ fn run_until_told(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(
             return Err(error.into());
         }
     };
-    let sockets = Sockets { tcp: socket, stays, control };
+    let sockets = Sockets { main, http, stays, control };
     let outcome = actix_web::rt::System::new().block_on(serve(config, &app, sockets, &handle));
     jobs_on.block_on(app.close());
     // A handler that never ends must not keep the process.
@@ -101,7 +106,8 @@ fn run_until_told(loaded: &Loaded, sources: Sources, extras: Extras) -> Result<(
 
 /// Bound, and listening only once everything else is ready.
 struct Sockets {
-    tcp: socket2::Socket,
+    main: socket2::Socket,
+    http: Option<socket2::Socket>,
     /// Whether systemd goes on listening when this process ends.
     stays: bool,
     control: Option<control::Control>,
@@ -115,67 +121,56 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let handshakes = handshakes(config, app)?;
     app.start(jobs_on).await?;
-    let listener = listen::listen(sockets.tcp, config.server.listen)?;
-    let address = listener.local_addr()?;
-    let for_workers = app.clone();
+    let scheme = if handshakes.is_some() { "https" } else { "http" };
+    let mut servers = Servers::default();
     let (control, _control_file) = sockets.control.map(control::Control::listen).transpose()?.unzip();
-    let mut server = HttpServer::new(move || {
-        let app = for_workers.clone();
-        HttpApp::new().configure(|config| app.configure(config)).wrap(from_fn(http::observe))
-    })
-    .disable_signals()
-    // Whoever closes has hung up: what it waited for is not waited for any more.
-    .h1_allow_half_closed(false)
-    // Events are small and wanted at once.
-    .tcp_nodelay(true)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(config.server.head_time)
-    .shutdown_timeout(HTTP_GRACE_SECONDS)
-    .on_connect(|connection, data| {
-        if let Some(peer) = control::peer(connection) {
-            data.insert(peer);
-        }
-    })
-    .listen(listener)?;
     if let Some(control) = control {
-        server = server.listen_uds(control)?;
+        servers.run(front::control(config, app, control)?);
     }
-    let server = server.run();
-    let handle = server.handle();
-    let mut server = actix_web::rt::spawn(server);
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), data = %config.data.dir.display(), "ready");
+    let main = listen::listen(sockets.main, config.server.listen, listen::MAIN)?;
+    let address = main.local_addr()?;
+    let mut http_address = None;
+    if let Some(socket) = sockets.http {
+        let configured = config.server.http_listen.unwrap_or(config.server.listen);
+        let http = listen::listen(socket, configured, listen::HTTP)?;
+        http_address = Some(http.local_addr()?.to_string());
+        servers.run(front::redirect(&app.challenges, http, address.port())?);
+    }
+    servers.run(front::callers(config, app, main, handshakes)?);
+    let (version, data) = (env!("CARGO_PKG_VERSION"), config.data.dir.display());
+    tracing::info!(%address, scheme, http_address, version, %data, "ready");
     let status = || systemd::status(app, address);
     systemd::ready(&status());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         () = systemd::keep(app, jobs_on, status) => {}
-        ended = &mut server => {
-            // Without its server the process would live on deaf.
-            let ended = ended.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-            let by_itself = || std::io::Error::other("the HTTP server ended by itself");
-            return Err(ended.err().unwrap_or_else(by_itself).into());
-        }
+        error = servers.ended() => return Err(error.into()),
     }
     tracing::info!(seconds = config.server.drain_time.as_secs(), "stopping: finishing what runs, refusing new work");
     systemd::stopping(config.server.drain_time);
     let drain = async {
         app.jobs.drain(config.server.drain_time).await;
         if sockets.stays {
-            // What connects from now on is for the next process. What has been
-            // accepted must have come to a worker, which forgets its queue when
-            // it is told to stop, and tells nobody how long that is.
-            handle.pause().await;
-            tokio::time::sleep(HAND_ON).await;
+            servers.leave_the_rest().await;
         }
-        handle.stop(true).await;
+        servers.stop().await;
     };
     tokio::select! {
         () = drain => tracing::info!("stopped"),
         _ = terminate.recv() => tracing::warn!("stopped at once by a second signal"),
         _ = interrupt.recv() => tracing::warn!("stopped at once by a second signal"),
     }
-    server.abort();
     Ok(())
+}
+
+/// How hands are shaken, where TLS is spoken.
+fn handshakes(config: &Config, app: &App) -> Result<Option<Handshakes>, ServeError> {
+    if config.tls.mode == TlsMode::Off {
+        return Ok(None);
+    }
+    let made = tls::server_config(&app.certificates, config.tls.http2).map_err(std::io::Error::other)?;
+    Ok(Some(Handshakes::new(made, config.tls.handshake_time, &app.metrics).map_err(BuildError::from)?))
 }

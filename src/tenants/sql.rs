@@ -1,4 +1,5 @@
-//! Every statement on tenants and keys.
+//! Every statement on tenants and keys. The tenant 0 is the service itself,
+//! which is none of those that are looked after here.
 
 use std::time::Duration;
 
@@ -84,7 +85,7 @@ pub(super) fn ensure_default(tx: &Tx<'_>, id: Uuid, now: Timestamp) -> Result<Te
 }
 
 pub(super) fn get(tx: &Tx<'_>, id: &str) -> Result<Option<TenantRow>, Error> {
-    let sql = format!("SELECT {TENANT} FROM tenants WHERE id = ?1 AND status <> 'deleted'");
+    let sql = format!("SELECT {TENANT} FROM tenants WHERE id = ?1 AND no > 0 AND status <> 'deleted'");
     tx.one(&sql, [id], tenant)
 }
 
@@ -94,12 +95,14 @@ pub(super) fn tenant_of(tx: &Tx<'_>, id: &str) -> Result<Option<Tenant>, Error> 
 
 /// Newest first.
 pub(super) fn list(tx: &Tx<'_>, before: Option<i64>, limit: usize) -> Result<Vec<TenantRow>, Error> {
-    let sql = format!("SELECT {TENANT} FROM tenants WHERE no < ?1 AND status <> 'deleted' ORDER BY no DESC LIMIT ?2");
+    let sql = format!(
+        "SELECT {TENANT} FROM tenants WHERE no < ?1 AND no > 0 AND status <> 'deleted' ORDER BY no DESC LIMIT ?2"
+    );
     tx.all(&sql, params![before.unwrap_or(i64::MAX), limit], tenant)
 }
 
 pub(super) fn live(tx: &Tx<'_>) -> Result<Vec<TenantRow>, Error> {
-    tx.all(&format!("SELECT {TENANT} FROM tenants WHERE status <> 'deleted'"), [], tenant)
+    tx.all(&format!("SELECT {TENANT} FROM tenants WHERE no > 0 AND status <> 'deleted'"), [], tenant)
 }
 
 pub(super) fn deleted(tx: &Tx<'_>) -> Result<Vec<i64>, Error> {
@@ -110,7 +113,7 @@ pub(super) fn update(tx: &Tx<'_>, id: &str, update: &Update, now: Timestamp) -> 
     let sql = format!(
         "UPDATE tenants SET name = coalesce(?2, name), status = coalesce(?3, status),
              cohort = coalesce(?4, cohort), updated_at = ?5
-         WHERE id = ?1 AND status <> 'deleted' RETURNING {TENANT}"
+         WHERE id = ?1 AND no > 0 AND status <> 'deleted' RETURNING {TENANT}"
     );
     let status = update.status.map(Status::name);
     let cohort = update.cohort.map(Cohort::name);
@@ -121,7 +124,7 @@ pub(super) fn update(tx: &Tx<'_>, id: &str, update: &Update, now: Timestamp) -> 
 pub(super) fn mark_deleted(tx: &Tx<'_>, id: &str, now: Timestamp) -> Result<Option<i64>, Error> {
     let no = tx.one(
         "UPDATE tenants SET status = 'deleted', is_default = 0, updated_at = ?2
-         WHERE id = ?1 AND status <> 'deleted' RETURNING no",
+         WHERE id = ?1 AND no > 0 AND status <> 'deleted' RETURNING no",
         params![id, now.micros()],
         |row| row.get::<_, i64>(0),
     )?;
@@ -189,7 +192,7 @@ pub(super) fn list_keys(tx: &Tx<'_>, tenant_no: i64, before: Option<i64>, limit:
 pub(super) fn revoke_key(tx: &Tx<'_>, tenant_id: &str, key_id: &str, now: Timestamp) -> Result<Option<KeyRow>, Error> {
     tx.execute(
         "UPDATE api_keys SET revoked_at = ?3 WHERE id = ?2 AND revoked_at IS NULL AND tenant_no IN
-             (SELECT no FROM tenants WHERE id = ?1 AND status <> 'deleted')",
+             (SELECT no FROM tenants WHERE id = ?1 AND no > 0 AND status <> 'deleted')",
         params![tenant_id, key_id, now.micros()],
     )?;
     get_key(tx, tenant_id, key_id)

@@ -120,7 +120,9 @@ fn fits(pattern: &CertName, name: &str) -> bool {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let asks_for_challenge = hello.alpn().is_some_and(|mut offered| offered.any(|it| it == ACME_TLS));
+        // An ACME server offers nothing else (RFC 8737, 3). Whoever offers more is
+        // a client, and gets what clients get.
+        let asks_for_challenge = hello.alpn().is_some_and(|offered| offered.eq([ACME_TLS]));
         if asks_for_challenge {
             let challenges = self.0.challenges.read().unwrap_or_else(PoisonError::into_inner);
             return challenges.get(hello.server_name()?).cloned();

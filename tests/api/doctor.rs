@@ -2,6 +2,8 @@
 //! good ones and bad ones.
 
 use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::cli::{Said, say};
+use crate::support::tls::Made;
 use crate::support::{Server, Setup};
 use crate::web::dns::{Dns, Record, Reply};
 use crate::web::site::{Site, reply};
@@ -225,7 +228,25 @@ fn a_service_that_runs_is_seen_and_scripts_get_json() {
     let find = |what: &str| findings.iter().find(|finding| finding["what"] == what).expect(what);
     assert!(find("service")["detail"].as_str().expect("a text").contains(&server.pid().to_string()));
     assert_eq!(find(&format!("port {port}"))["detail"], "the service listens");
-    assert_eq!((&find("TLS")["state"], find("TLS").get("advice")), (&json!("ok"), None));
+    assert_eq!((&find("certificate")["state"], find("certificate").get("advice")), (&json!("ok"), None));
+}
+
+#[test]
+fn a_certificate_from_files_is_looked_at() {
+    let folder = TempDir::new().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let examine = || {
+        let setup = Setup::real().env("AGENTD_TLS_MODE", "files").env("AGENTD_TLS_CERT_FILE", &path("crt"));
+        say(&mut setup.env("AGENTD_TLS_KEY_FILE", &path("key")).command(&["doctor", "--data-dir", &path("data")]), "")
+    };
+    let missing = examine();
+    assert!(line(&missing, "FAIL", "certificate").0.contains("cannot be read"), "{missing:?}");
+    for (days, state) in [(3, "warn"), (90, "ok")] {
+        let until = SystemTime::now() + Duration::from_secs(days * 86_400);
+        let made = Made::with(&["a.test"], |params| params.not_after = until.into());
+        made.write(Path::new(&path("crt")), Path::new(&path("key")));
+        line(&examine(), state, "certificate");
+    }
 }
 
 #[test]

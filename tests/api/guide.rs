@@ -119,7 +119,8 @@ fn fits(pattern: &str, line: &str) -> bool {
 }
 
 fn try_it(name: &str) {
-    let mut text: String = blocks(name).iter().filter(|it| it.mark == "console run").map(|it| it.text.as_str()).collect();
+    let mut text: String =
+        blocks(name).iter().filter(|it| it.mark == "console run").map(|it| it.text.as_str()).collect();
     if text.is_empty() {
         return;
     }
@@ -203,7 +204,8 @@ fn the_verbs_that_are_shown_exist() {
                 if words.next() != Some("agentd") {
                     continue;
                 }
-                let verbs: Vec<_> = words.take_while(|word| word.bytes().all(|c| c.is_ascii_lowercase() || c == b'-')).collect();
+                let verbs: Vec<_> =
+                    words.take_while(|word| word.bytes().all(|c| c.is_ascii_lowercase() || c == b'-')).collect();
                 let verbs: Vec<_> = verbs.into_iter().take(2).filter(|word| !word.starts_with('-')).collect();
                 let said = say(&mut Setup::real().command(&[verbs.as_slice(), &["--help"]].concat()), "");
                 assert_eq!(said.code, 0, "docs/{name}.md:{line}: {}: {}", step.command, said.err);

@@ -13,8 +13,8 @@ use super::{Key, PATIENCE, Stream, contract};
 #[derive(Clone)]
 pub struct Client {
     agent: ureq::Agent,
-    /// `host:port`; changes when the server starts again.
-    address: Arc<Mutex<String>>,
+    /// `http://host:port`, or with `https`; changes when the server starts again.
+    base: Arc<Mutex<String>>,
     headers: Vec<(String, String)>,
 }
 
@@ -27,15 +27,21 @@ pub struct Answer {
 }
 
 impl Client {
-    pub fn new(address: Arc<Mutex<String>>) -> Self {
+    pub fn new(base: Arc<Mutex<String>>) -> Self {
+        // Which certificate is shown is for the tests of TLS, see `tls`.
+        let tls = ureq::tls::TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(super::tls::provider())
+            .disable_verification(true)
+            .build();
         let agent = ureq::Agent::config_builder()
+            .tls_config(tls)
             .http_status_as_error(false)
             .max_redirects(0)
             // Idle connections would hold the server's shutdown up.
             .max_idle_connections(0)
             .timeout_global(Some(PATIENCE * 3))
             .build();
-        Self { agent: agent.into(), address, headers: Vec::new() }
+        Self { agent: agent.into(), base, headers: Vec::new() }
     }
 
     /// The same with one more header on every request.
@@ -50,8 +56,14 @@ impl Client {
         self.with("X-API-Key", &key.secret)
     }
 
+    /// `host:port`
     pub fn address(&self) -> String {
-        self.address.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let base = self.base();
+        base.split_once("://").map_or(base.clone(), |(_, address)| address.to_owned())
+    }
+
+    fn base(&self) -> String {
+        self.base.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The whole exchange; an error when there was none.
@@ -75,7 +87,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
     ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
-        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address()));
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base()));
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }

@@ -12,6 +12,7 @@
 #![allow(unreachable_pub, reason = "to the test crates this is a library")]
 #![allow(unused_imports, reason = "each test crate uses a part of it")]
 
+pub mod acme;
 pub mod cli;
 pub mod client;
 pub mod contract;
@@ -19,6 +20,7 @@ pub mod raw;
 pub mod record;
 pub mod server;
 pub mod sse;
+pub mod tls;
 
 use std::time::{Duration, Instant};
 

@@ -31,6 +31,7 @@ pub struct Key {
 #[derive(Clone, Debug)]
 pub struct Setup {
     program: PathBuf,
+    listen: String,
     environment: BTreeMap<String, String>,
     arguments: Vec<String>,
 }
@@ -47,11 +48,18 @@ impl Setup {
     }
 
     fn of(program: PathBuf) -> Self {
-        let setup = Self { program, environment: BTreeMap::new(), arguments: Vec::new() };
+        let listen = "127.0.0.1:0".to_owned();
+        let setup = Self { program, listen, environment: BTreeMap::new(), arguments: Vec::new() };
         // Most tests send more than anybody would in a minute; those of the limit
         // set it on again.
         let setup = setup.env("RATE_LIMIT_ENABLED", "false");
         setup.env("AGENT_ADMIN_KEY", ADMIN_KEY).env("AGENT_KEY_HASH_SECRET", HASH_SECRET)
+    }
+
+    /// Listens here, not on a free port.
+    pub fn listen(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.listen);
+        self
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -74,6 +82,18 @@ impl Setup {
         self.env("TESTBED_CLOCK_FILE", &folder.join("clock").to_string_lossy())
     }
 
+    /// HTTPS with a certificate that the service makes itself; clients of the
+    /// server speak it and trust whatever is shown.
+    pub fn https(self) -> Self {
+        self.env("AGENTD_TLS_MODE", "self_signed")
+    }
+
+    /// With HTTPS: a second port, where plain HTTP is sent on. Its address is
+    /// [`Server::http_address`].
+    pub fn http_port(self) -> Self {
+        self.env("AGENTD_SERVER_HTTP_LISTEN", "127.0.0.1:0")
+    }
+
     /// Starts it on a fresh folder.
     #[track_caller]
     pub fn start(self) -> Server {
@@ -84,8 +104,8 @@ impl Setup {
     pub fn start_in(self, folder: TempDir) -> Server {
         let setup = if self.program == testbed_path() { self.clock(folder.path()) } else { self };
         let process = Process::serve(&setup, &folder.path().join("data"));
-        let address = Arc::new(Mutex::new(process.ready()));
-        Server { setup, folder, process: Some(process), address, open: BTreeSet::new(), unchecked: false }
+        let base = Arc::new(Mutex::new(process.ready()));
+        Server { setup, folder, process: Some(process), base, open: BTreeSet::new(), unchecked: false }
     }
 
     /// The program with these arguments and nothing of our own environment.
@@ -205,17 +225,24 @@ impl Process {
 
     fn serve(setup: &Setup, data: &Path) -> Self {
         let data = data.to_string_lossy();
-        Self::spawn(&mut setup.command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &data]))
+        Self::spawn(&mut setup.command(&["serve", "--listen", &setup.listen, "--data-dir", &data]))
     }
 
-    /// The address, once it is ready.
+    /// Where it is reached, once it is ready: `https://host:port`.
     #[track_caller]
     fn ready(&self) -> String {
-        let address = self.output.wait(|line| {
+        let line = self.ready_line();
+        format!("{}://{}", line["scheme"].as_str().expect("a scheme"), line["address"].as_str().expect("an address"))
+    }
+
+    /// What it says when it is ready.
+    #[track_caller]
+    fn ready_line(&self) -> Value {
+        let line = self.output.wait(|line| {
             let line: Value = serde_json::from_str(line).ok()?;
-            (line["message"] == "ready").then(|| line["address"].as_str().map(str::to_owned))?
+            (line["message"] == "ready").then_some(line)
         });
-        address.unwrap_or_else(|| {
+        line.unwrap_or_else(|| {
             panic!("it did not become ready:\n{}\n{}", self.output.lines().join("\n"), self.errors.lines().join("\n"))
         })
     }
@@ -249,7 +276,8 @@ pub struct Server {
     setup: Setup,
     folder: TempDir,
     process: Option<Process>,
-    address: Arc<Mutex<String>>,
+    /// `http://host:port`, or with `https`.
+    base: Arc<Mutex<String>>,
     /// Jobs that may be unfinished when the test is over.
     open: BTreeSet<String>,
     unchecked: bool,
@@ -281,6 +309,12 @@ impl Server {
         self.anyone().address()
     }
 
+    /// Where plain HTTP is sent on, see [`Setup::http_port`].
+    #[track_caller]
+    pub fn http_address(&self) -> String {
+        self.process().ready_line()["http_address"].as_str().expect("it listens for plain HTTP").to_owned()
+    }
+
     pub fn pid(&self) -> u32 {
         self.process().child.id()
     }
@@ -291,7 +325,7 @@ impl Server {
 
     /// Somebody without a credential.
     pub fn anyone(&self) -> Client {
-        Client::new(self.address.clone())
+        Client::new(self.base.clone())
     }
 
     pub fn admin(&self) -> Client {
@@ -391,7 +425,7 @@ impl Server {
         assert!(self.process.is_none(), "it still runs");
         self.setup = change(self.setup.clone());
         let process = Process::serve(&self.setup, &self.data());
-        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = process.ready();
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = process.ready();
         self.process = Some(process);
     }
 

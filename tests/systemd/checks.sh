@@ -4,12 +4,15 @@
 ALL="exposure start rights command_line work reload reload_refused reload_deadline kill hang drain full_disk
      port_taken faulty_configuration credentials long_migration sockets"
 
-base=http://127.0.0.1:443
+base=https://127.0.0.1
 
 configure() { # more of the file
   cat >"$m/etc/agentd/agentd.toml" <<TOML
 [server]
-listen = "127.0.0.1:443"
+listen = "[::]:443"
+http_listen = "[::]:80"
+[tls]
+mode = "self_signed"
 $*
 TOML
 }
@@ -30,7 +33,7 @@ as_usual() {
 }
 property() { vm systemctl show --value --property "$1" agentd.service; }
 get() { # path, more of curl's arguments
-  vm curl --silent --show-error --fail --max-time 10 "${@:2}" "$base$1"
+  vm curl --silent --show-error --fail --insecure --max-time 10 "${@:2}" "$base$1"
 }
 is_ready() { get /ready >/dev/null; }
 journal() { vm journalctl --no-pager --output=cat --since="@$since" --unit=agentd.service; }
@@ -47,7 +50,7 @@ restarted_since() { # the main process before
 # A program that holds a port until it is killed; its name is its pid file.
 hold_port() {
   vm sh -c 'perl -MIO::Socket::INET -e "
-    my \$s = IO::Socket::INET->new(Listen => 5, LocalAddr => q(127.0.0.1), LocalPort => $1, ReuseAddr => 1) or die \$!;
+    my \$s = IO::Socket::INET->new(Listen => 5, LocalAddr => q(0.0.0.0), LocalPort => $1, ReuseAddr => 1) or die \$!;
     open my \$f, q(>), q(/run/holder); print \$f \$\$; close \$f;
     while (my \$c = \$s->accept) { my \$l = <\$c>; print \$c qq(HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nfrom inside\n); close \$c }
   " >/dev/null 2>&1 &' sh "$1"
@@ -64,6 +67,9 @@ check_start() {
   configure
   vm systemctl start agentd.service
   is_ready
+  # Plain HTTP on port 80 is sent on.
+  same "$(vm curl --silent --output /dev/null --write-out '%{http_code} %{redirect_url}' http://127.0.0.1/x)" \
+    '308 https://127.0.0.1/x'
   property StatusText | grep 'serving on .*jobs: 0 running, 0 waiting'
   same "$(property NRestarts)" 0
 }
@@ -255,13 +261,11 @@ SQL
 # systemd keeps the connections that come while the service starts again.
 check_sockets() {
   vm systemctl stop agentd.service
-  sed -i 's|^ListenStream=\(.*\)|ListenStream=127.0.0.1:\1|' "$m"/usr/lib/systemd/system/agentd*.socket
-  vm systemctl daemon-reload
-  vm systemctl start agentd.socket
+  vm systemctl start agentd.socket agentd-http.socket
   is_ready
   same "$(property ActiveState)" active
   vm sh -c 'while [ ! -e /run/enough ]; do
-    curl --silent --output /dev/null --max-time 30 --write-out "%{exitcode} %{http_code}\n" "$1/health"
+    curl --silent --insecure --output /dev/null --max-time 30 --write-out "%{exitcode} %{http_code}\n" "$1/health"
   done >/run/answers' sh "$base" &
   local asking=$!
   for _ in 1 2 3 4 5 6 7 8; do
@@ -270,6 +274,7 @@ check_sockets() {
   done
   vm touch /run/enough
   wait "$asking"
+  same "$(vm curl --silent --output /dev/null --write-out '%{http_code}' http://127.0.0.1/x)" 308
   vm sort /run/answers | uniq -c
   [ "$(vm grep -c . /run/answers)" -gt 20 ]
   if vm grep -v '^0 200$' /run/answers; then return 1; fi

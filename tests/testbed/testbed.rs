@@ -49,7 +49,7 @@ fn handlers() -> Vec<Handler> {
         handler("test.panic_inline", Run::Inline(|_| panic!("a panic on purpose"))),
         handler("test.panic_async", Run::Async(Box::new(|_| Box::pin(async { panic!("a panic on purpose") })))),
         handler("test.loop", blocking(loop_for_ever)),
-        handler("test.hog", Run::Async(Box::new(|call| Box::pin(async move { hog(&call) })))),
+        handler("test.hog", hogging()),
         handler("test.obey", blocking(obey)),
         handler("test.obey_async", Run::Async(Box::new(|call| Box::pin(obey_async(call))))),
         handler("test.sleep", Run::Async(Box::new(|call| Box::pin(sleep(call))))),
@@ -148,15 +148,23 @@ fn loop_for_ever(_: &Call) -> Outcome {
     }
 }
 
+fn hogging() -> Run {
+    Run::Async(Box::new(|call| {
+        Box::pin(async move {
+            hog(&call);
+            Ok("null".into())
+        })
+    }))
+}
+
 /// Keeps a thread of the jobs' runtime, as no handler should, until the file
 /// that the input names is there.
-fn hog(call: &Call) -> Outcome {
+fn hog(call: &Call) {
     if let Some(file) = input(call)["gate"].as_str() {
         while !Path::new(file).exists() {
             std::thread::sleep(LOOK);
         }
     }
-    Ok("null".into())
 }
 
 /// Stops when told to, with an error: what an honest handler does whose work

@@ -43,6 +43,8 @@ pub const CODES: &[Code] = &[
     code(StatusCode::CONFLICT, "job_finished", "it has ended and cannot be cancelled"),
     code(StatusCode::CONFLICT, "job_not_finished", "it has not ended and cannot be deleted or done again"),
     code(StatusCode::CONFLICT, "key_not_active", "the key is revoked, expired or has been rotated"),
+    code(StatusCode::CONFLICT, "no_certificate", "there is no certificate that could be revoked"),
+    code(StatusCode::CONFLICT, "renewal_under_way", "the certificate is being renewed already"),
     code(StatusCode::CONFLICT, "unknown_tool", "the job's tool is not in this version"),
     code(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "the body is over the limit"),
     code(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "plainly not JSON, or encoded"),
@@ -57,6 +59,7 @@ pub const CODES: &[Code] = &[
     code(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many requests in the last minute"),
     code(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", "too many wrong admin keys from this address"),
     code(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of the service; its log has the cause"),
+    code(StatusCode::BAD_GATEWAY, "directory_refused", "the ACME directory refused, or could not be asked"),
     code(StatusCode::SERVICE_UNAVAILABLE, "disk_full", "the disk is full; nothing was written"),
     code(StatusCode::SERVICE_UNAVAILABLE, "disk_nearly_full", "no new jobs, so that running ones can end"),
     code(StatusCode::SERVICE_UNAVAILABLE, "disk_read_only", "the disk takes no writes; nothing was written"),
@@ -64,5 +67,6 @@ pub const CODES: &[Code] = &[
     code(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too much waits for the database"),
     code(StatusCode::SERVICE_UNAVAILABLE, "query_timeout", "narrow the filters or ask for a smaller page"),
     code(StatusCode::SERVICE_UNAVAILABLE, "reload_timeout", "the configuration could not be read in time"),
+    code(StatusCode::SERVICE_UNAVAILABLE, "starting", "the service has just been started"),
     code(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", "the database cannot be used; nothing was written"),
 ];

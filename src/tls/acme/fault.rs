@@ -1,0 +1,128 @@
+//! What went wrong on the way to a certificate, for people.
+
+use std::time::Duration;
+
+use instant_acme::{Error, Problem};
+
+use super::client::is;
+use crate::db;
+
+/// Characters of what an authority says that are kept.
+const SAID: usize = 600;
+
+/// What a fault means for what is done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The authority does not know our account.
+    AccountLost,
+    /// It was not content with the proof; another kind may do.
+    Proof,
+    /// It could not be asked, or wants to be asked later; what is under way may
+    /// still come to an end.
+    Later,
+    /// Anything else.
+    Other,
+}
+
+/// Why there is no certificate.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub kind: Kind,
+    pub what: String,
+    /// How long the authority asked to be left alone.
+    pub pause: Option<Duration>,
+}
+
+impl Fault {
+    pub(super) fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), pause: None }
+    }
+
+    pub(super) fn of(error: Error) -> Self {
+        match error {
+            Error::Api(problem) => Self::new(kind(&problem), words(&problem)),
+            Error::Timeout(_) => Self::new(Kind::Later, "the authority took too long"),
+            Error::Json(_) => Self::new(Kind::Later, "the directory answered with something that is no ACME"),
+            Error::Other(error) => Self::new(Kind::Later, shortened(&error.to_string())),
+            Error::Str(what) => Self::new(Kind::Later, format!("the directory's answer is incomplete: {what}")),
+            other => Self::new(Kind::Other, shortened(&other.to_string())),
+        }
+    }
+
+    pub(super) fn within(mut self, place: &str) -> Self {
+        self.what = format!("{place}: {}", self.what);
+        self
+    }
+
+    pub(super) fn of_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    pub(super) fn with_pause(mut self, pause: Option<Duration>) -> Self {
+        self.pause = self.pause.or(pause);
+        self
+    }
+
+    /// This one, or another where it says nothing.
+    pub(super) fn or(self, other: impl FnOnce() -> Self) -> Self {
+        if self.what.is_empty() { other() } else { self }
+    }
+
+    /// Several as one.
+    pub(super) fn all(faults: Vec<Self>) -> Self {
+        let kind = if faults.iter().all(|fault| fault.kind == Kind::Proof) { Kind::Proof } else { Kind::Other };
+        let pause = faults.iter().filter_map(|fault| fault.pause).max();
+        let what: Vec<_> = faults.into_iter().map(|fault| fault.what).collect();
+        Self { kind, what: what.join("; "), pause }
+    }
+}
+
+impl From<db::Error> for Fault {
+    fn from(error: db::Error) -> Self {
+        Self::new(Kind::Other, format!("the database failed: {error}"))
+    }
+}
+
+fn kind(problem: &Problem) -> Kind {
+    const LATER: [&str; 4] = ["rateLimited", "serverInternal", "badNonce", "orderNotReady"];
+    const PROOF: [&str; 5] = ["unauthorized", "connection", "dns", "tls", "incorrectResponse"];
+    if is(problem, "accountDoesNotExist") {
+        return Kind::AccountLost;
+    }
+    if LATER.iter().any(|kind| is(problem, kind)) {
+        return Kind::Later;
+    }
+    // Another kind of proof helps, but not where the name itself is refused.
+    if PROOF.iter().any(|kind| is(problem, kind)) { Kind::Proof } else { Kind::Other }
+}
+
+/// What an authority says, and what it means.
+pub(super) fn words(problem: &Problem) -> String {
+    let mut said: Vec<String> = problem.detail.clone().into_iter().collect();
+    said.extend(problem.subproblems.iter().map(ToString::to_string));
+    let said = if said.is_empty() { "no reason was given".to_owned() } else { shortened(&said.join("; ")) };
+    let kind = problem.r#type.as_deref().unwrap_or_default().rsplit(':').next().unwrap_or_default();
+    let advice = match kind {
+        "dns" => "; look whether the name has an A or AAAA record that leads here",
+        "connection" => "; look whether the ports 80 and 443 of this machine can be reached from outside",
+        "unauthorized" | "incorrectResponse" => {
+            "; look whether the name leads to this machine and nothing answers before it"
+        }
+        "caa" => "; a CAA record of the domain allows other authorities only",
+        "rateLimited" => "; it is tried again when the authority allows it",
+        "externalAccountRequired" => "; set acme.eab_kid and acme.eab_key to what the authority has given you",
+        "userActionRequired" => "; the authority wants something of you: read what it says",
+        "rejectedIdentifier" => "; the authority gives no certificate for this name",
+        _ => "",
+    };
+    if kind.is_empty() { said } else { format!("{said} ({kind}){advice}") }
+}
+
+fn shortened(text: &str) -> String {
+    let mut short: String = text.chars().filter(|c| !c.is_control()).take(SAID).collect();
+    if text.chars().count() > SAID {
+        short.push('…');
+    }
+    short
+}

@@ -1,0 +1,338 @@
+//! Certificates by ACME (RFC 8555): a name has one, it is renewed in time, and
+//! whatever goes wrong is tried again at the right moment and can be seen.
+//!
+//! Never is anything ordered because a client connects. A loop looks at each
+//! name every few minutes; what is due becomes a job of the service's own,
+//! `certificate.renew`, which makes one attempt and writes down what came of it.
+
+mod cert;
+mod client;
+mod fault;
+mod job;
+mod metrics;
+mod order;
+mod policy;
+mod proof;
+mod routes;
+mod sql;
+mod state;
+
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Certificates, HttpChallenges, Shown, Source};
+use crate::clock::{Clock, Timestamp};
+use crate::config::{AcmeSection, CertName, TlsMode};
+use crate::db::{self, Db};
+use crate::jobs::{JobId, Jobs};
+use crate::outbound::{self, Outbound};
+
+pub use job::handler;
+pub use policy::Why;
+pub use routes::routes;
+pub use state::{CertificateState, CertificateStatus};
+
+use cert::Parsed;
+use client::again;
+use metrics::Metrics;
+use policy::Window;
+use sql::Row;
+
+/// What is needed to order certificates.
+pub struct Parts {
+    /// Where everything is kept.
+    pub db: Db,
+    /// The time.
+    pub clock: Clock,
+    /// The way out.
+    pub outbound: Outbound,
+    /// Where certificates are shown.
+    pub certificates: Certificates,
+    /// Where the answers to `http-01` are shown.
+    pub http: HttpChallenges,
+}
+
+/// The service. Clones share it.
+#[derive(Clone)]
+pub struct Acme(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    clock: Clock,
+    outbound: Outbound,
+    certificates: Certificates,
+    http: HttpChallenges,
+    metrics: Metrics,
+    /// `None` where nothing is ordered.
+    settings: RwLock<Option<Arc<Settings>>>,
+    /// Somebody changed what there is to look at.
+    changed: Notify,
+    jobs: OnceLock<Jobs>,
+}
+
+/// The settings, ready to be used.
+struct Settings {
+    section: AcmeSection,
+    eab: Option<Eab>,
+    /// Leads to the directories wherever they are, since the administrator
+    /// wrote them down, and trusts whom the settings say.
+    outbound: Outbound,
+}
+
+/// External account binding (RFC 8555, 7.3.4).
+struct Eab {
+    kid: String,
+    key: Vec<u8>,
+}
+
+/// Why certificates cannot be ordered with these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The key for external account binding cannot be used.
+    #[error("acme.eab_key: {0}")]
+    Eab(String),
+    /// The authorities of `acme.ca_file` cannot be read.
+    #[error("acme.ca_file: {0}")]
+    Ca(#[from] outbound::BuildError),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Database(#[from] db::Error),
+}
+
+impl Acme {
+    /// The service, ordering nothing before [`configure`](Self::configure).
+    ///
+    /// # Errors
+    /// When a metric's name is taken.
+    pub fn new(parts: Parts, registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        let Parts { db, clock, outbound, certificates, http } = parts;
+        Ok(Self(Arc::new(Inner {
+            db,
+            clock,
+            outbound,
+            certificates,
+            http,
+            metrics: Metrics::new(registry)?,
+            settings: RwLock::default(),
+            changed: Notify::new(),
+            jobs: OnceLock::new(),
+        })))
+    }
+
+    /// Takes new settings: shows what the database has for their names, and
+    /// nothing for others any more. On an error the old ones stay.
+    ///
+    /// # Errors
+    /// When they cannot be used.
+    pub async fn configure(&self, mode: TlsMode, section: &AcmeSection) -> Result<(), SettingsError> {
+        let settings = match mode {
+            TlsMode::Acme => Some(Arc::new(self.0.settings(section)?)),
+            TlsMode::Off | TlsMode::SelfSigned | TlsMode::Files => None,
+        };
+        let names = settings.iter().flat_map(|it| it.section.domains.clone()).collect::<Vec<_>>();
+        let mut rows = Vec::new();
+        for name in &names {
+            rows.push((name, self.0.row(name).await?));
+        }
+        *self.0.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        let wanted =
+            |shown: &Shown| shown.source != Source::Acme || names.iter().any(|name| shown.names == [name.clone()]);
+        self.0.certificates.retain(wanted);
+        self.0.metrics.retain(&names);
+        for (name, row) in rows {
+            self.0.install(name, &row);
+        }
+        self.0.changed.notify_one();
+        Ok(())
+    }
+
+    /// Looks again and again whether something is due, until `stop`.
+    pub async fn run(&self, jobs: Jobs, stop: &CancellationToken) {
+        if self.0.jobs.set(jobs).is_err() {
+            return;
+        }
+        let look = async {
+            loop {
+                let pause = self.0.look().await;
+                let _ = tokio::time::timeout(pause, self.0.changed.notified()).await;
+            }
+        };
+        stop.run_until_cancelled(look).await;
+    }
+
+    /// How all certificates stand.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn states(&self) -> Result<Vec<CertificateState>, db::Error> {
+        self.0.states().await
+    }
+}
+
+impl Inner {
+    fn settings(&self, section: &AcmeSection) -> Result<Settings, SettingsError> {
+        let eab = match (&section.eab_kid, section.eab_key.resolve().map_err(SettingsError::Eab)?) {
+            (Some(kid), Some(key)) => {
+                let key = BASE64_URL_SAFE_NO_PAD.decode(key.trim_end_matches('='));
+                let key = key.map_err(|_| SettingsError::Eab("is no base64url".into()))?;
+                Some(Eab { kid: kid.clone(), key })
+            }
+            _ => None,
+        };
+        let mut outbound = self.outbound.clone();
+        if let Some(file) = &section.ca_file {
+            outbound = outbound.trusting(file)?;
+        }
+        for directory in section.directories.iter().chain(&section.staging) {
+            outbound = outbound.allowing(directory);
+        }
+        Ok(Settings { section: section.clone(), eab, outbound })
+    }
+
+    fn current(&self) -> Option<Arc<Settings>> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn row(&self, name: &CertName) -> Result<Row, db::Error> {
+        let name = name.to_string();
+        self.db.read(move |tx| sql::get(tx, &name)).await
+    }
+
+    /// Shows a name's certificate from now on, if it has one.
+    fn install(&self, name: &CertName, row: &Row) {
+        let Some(parsed) = parsed(name, row) else { return };
+        self.metrics.not_after(name, parsed.validity.until);
+        self.certificates.install(Shown {
+            source: Source::Acme,
+            names: vec![name.clone()],
+            not_before: parsed.validity.from,
+            not_after: parsed.validity.until,
+            key: parsed.key,
+        });
+    }
+
+    /// Looks at every name once, at all at the same time, since an authority may
+    /// be slow to answer; how long to wait before the next time.
+    async fn look(&self) -> Duration {
+        const AFTER_A_FAULT: Duration = Duration::from_secs(60);
+        let Some(settings) = self.current() else { return Duration::MAX };
+        let looks = settings.section.domains.iter().map(async |name| {
+            self.look_at(name, &settings).await.unwrap_or_else(|error| {
+                tracing::warn!(%name, "a certificate could not be looked at: {error}");
+                AFTER_A_FAULT
+            })
+        });
+        // A clock that is set may make something due at any time, so the pause
+        // is never longer than the settings say.
+        futures_util::future::join_all(looks).await.into_iter().fold(settings.section.check_every, Duration::min)
+    }
+
+    /// Looks at one name; how long until it is due.
+    async fn look_at(&self, name: &CertName, settings: &Settings) -> Result<Duration, String> {
+        let row = self.row(name).await.map_err(|error| error.to_string())?;
+        let row = self.ask_window(name, row, settings).await.map_err(|error| error.to_string())?;
+        let (due, why) = next(name, &row);
+        let now = self.clock.now();
+        if due > now {
+            return Ok(due.since(now));
+        }
+        tracing::debug!(%name, ?why, "a certificate is due");
+        self.submit(name, false).await.map_err(|problem| problem.to_string())?;
+        // The job's end has it looked at again.
+        Ok(Duration::MAX)
+    }
+
+    /// Has a certificate renewed, now or if it is due; the job, `None` while
+    /// another is at it.
+    async fn submit(&self, name: &CertName, now: bool) -> Result<Option<JobId>, crate::http::Problem> {
+        let jobs =
+            self.jobs.get().ok_or_else(|| crate::http::Problem::unavailable("starting", "the service starts", 1))?;
+        let input = serde_json::json!({ "name": name.to_string(), "now": now });
+        jobs.submit_own(job::NAME, &input, format!("certificate:{name}")).await
+    }
+
+    /// Asks the authority when it suggests to renew, if it is time to ask.
+    async fn ask_window(&self, name: &CertName, row: Row, settings: &Settings) -> Result<Row, db::Error> {
+        let now = self.clock.now();
+        let Some(stored) = row.issued.as_ref().filter(|_| row.ask_window_at.is_none_or(|at| at <= now)) else {
+            return Ok(row);
+        };
+        let (window, again_in) = match self.suggestion(name, stored, settings).await {
+            Ok(found) => found,
+            Err(what) => {
+                // What it last suggested still counts.
+                tracing::debug!(%name, "no suggestion when to renew: {what}");
+                (row.window, Duration::from_secs(6 * 3600))
+            }
+        };
+        let (key, ask_at) = (name.to_string(), now.plus(policy::ask_again(again_in)));
+        self.db.write(move |tx| sql::set_window(tx, &key, window, ask_at)).await?;
+        Ok(Row { window, ask_window_at: Some(ask_at), ..row })
+    }
+
+    /// The account that a certificate was ordered with.
+    async fn kept_account(&self, directory: &str, settings: &Settings) -> Result<instant_acme::Account, String> {
+        let key = directory.to_owned();
+        let kept = self.db.read(move |tx| sql::account(tx, &key)).await.map_err(|error| error.to_string())?;
+        let kept = kept.ok_or("there is no account with the directory any more")?;
+        let load = async || {
+            let (outbound, clock) = (settings.outbound.clone(), self.clock.clone());
+            let http = client::Http { outbound, clock, pause: client::Pause::default() };
+            let credentials = serde_json::from_str(&kept)?;
+            instant_acme::Account::builder_with_http(Box::new(http)).from_credentials(credentials).await
+        };
+        again!(load()).map_err(|error| fault::Fault::of(error).what)
+    }
+
+    async fn suggestion(
+        &self,
+        name: &CertName,
+        stored: &sql::Stored,
+        settings: &Settings,
+    ) -> Result<(Option<Window>, Duration), String> {
+        let parsed = Parsed::read(&stored.chain, &stored.key)?;
+        let certificate = parsed.identifier().ok_or("the certificate does not say who issued it")?;
+        let account = self.kept_account(&stored.directory, settings).await?;
+        let (info, again_in) = match again!(account.renewal_info(&certificate)) {
+            Ok(found) => found,
+            // The directory has no such thing.
+            Err(instant_acme::Error::Unsupported(_)) => return Ok((None, Duration::from_secs(24 * 3600))),
+            Err(error) => return Err(error.to_string()),
+        };
+        let time = |nanos: i128| Timestamp::from_micros(i64::try_from(nanos / 1000).unwrap_or(i64::MAX));
+        let suggested = info.suggested_window;
+        let (start, end) = (suggested.start.unix_timestamp_nanos(), suggested.end.unix_timestamp_nanos());
+        let window = Window { start: time(start), end: time(end) };
+        if let Some(url) = info.explanation_url {
+            tracing::info!(%name, url, "the authority explains when it wants the certificate renewed");
+        }
+        Ok((Some(window), again_in))
+    }
+}
+
+fn parsed(name: &CertName, row: &Row) -> Option<Parsed> {
+    let stored = row.issued.as_ref()?;
+    match Parsed::read(&stored.chain, &stored.key) {
+        Ok(parsed) => Some(parsed),
+        Err(what) => {
+            tracing::error!(%name, "the kept certificate cannot be used, so another is ordered: {what}");
+            None
+        }
+    }
+}
+
+/// When the next attempt is due, and why.
+fn next(name: &CertName, row: &Row) -> (Timestamp, Why) {
+    let (due, why) = match (parsed(name, row), row.revoked_at) {
+        (None, _) => (Timestamp::from_micros(0), Why::Missing),
+        (Some(_), Some(revoked_at)) => (revoked_at, Why::Revoked),
+        (Some(parsed), None) => policy::renewal(parsed.validity, row.window, parsed.seed()),
+    };
+    // After a failure the pause decides, and then the reason still holds.
+    (row.next_attempt_at.map_or(due, |at| at.max(due)), why)
+}

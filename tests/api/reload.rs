@@ -1,0 +1,165 @@
+//! `agentd reload`: all of it or nothing, and what needs a restart is said.
+
+use tempfile::TempDir;
+
+use crate::support::tls::{Dial, Made, replace};
+use crate::support::{Client, Server, Setup};
+
+/// A service on a file that a test changes.
+struct Place {
+    server: Server,
+    folder: TempDir,
+}
+
+impl Place {
+    fn new(text: &str) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let file = folder.path().join("agentd.toml");
+        std::fs::write(&file, text).expect("written");
+        let setup = Setup::real().env("AGENTD_CONFIG", &file.to_string_lossy()).without_env("RATE_LIMIT_ENABLED");
+        Self { server: setup.start(), folder }
+    }
+
+    fn write(&self, text: &str) {
+        std::fs::write(self.folder.path().join("agentd.toml"), text).expect("written");
+    }
+
+    fn reload(&self, text: &str) -> String {
+        self.write(text);
+        self.server.ask(&["reload"])
+    }
+
+    #[track_caller]
+    fn refused(&self, text: &str) -> String {
+        self.write(text);
+        self.server.agentd(&["reload"]).refused(78)
+    }
+}
+
+fn limit(client: &Client) -> String {
+    let answer = client.get("/v1/jobs");
+    answer.expect(200);
+    answer.header("x-ratelimit-limit").expect("a limit").to_owned()
+}
+
+#[test]
+fn what_can_count_at_once_does() {
+    let place = Place::new("");
+    let client = place.server.client();
+    let page = "https://app.example.com";
+    assert_eq!(limit(&client), "120");
+    client.send("GET", "/v1/jobs", &[("Origin", page)], None).problem(403, "origin_not_allowed");
+    let said = place.reload(
+        "[limits]\nrequests_per_minute = 77\n\
+         [cors]\norigins = [\"https://app.example.com\"]\n\
+         [log]\nlevel = \"debug\"\n\
+         [server]\ntrusted_proxies = [\"127.0.0.1\"]\n",
+    );
+    assert_eq!(
+        said,
+        "reloaded; these count now: cors.origins, limits.requests_per_minute, log.level, server.trusted_proxies\n"
+    );
+    assert_eq!(limit(&client), "77");
+    client.send("GET", "/v1/jobs", &[("Origin", page)], None).expect(200);
+    client.send("GET", "/version", &[("X-Forwarded-For", "192.0.2.7")], None).expect(200);
+    place.server.wait_for_log("where the client is", |line| line["address"] == "192.0.2.7");
+    place.server.anyone().get("/health").expect(200);
+    place.server.wait_for_log("what only debug says", |line| line["level"] == "DEBUG" && line["path"] == "/health");
+    assert_eq!(place.server.ask(&["reload"]), "reloaded; nothing that counts at once has changed\n");
+    // What is no longer in the file is as if it had never been there.
+    place.reload("");
+    assert_eq!(limit(&client), "120");
+}
+
+#[test]
+fn a_fault_anywhere_changes_nothing() {
+    let place = Place::new("[limits]\nrequests_per_minute = 50\n");
+    let client = place.server.client();
+    let said = place.refused("[limits]\nrequests_per_minute = 60\n[jobs]\nqueu = 5\n");
+    assert!(said.contains("agentd.toml:4:1: unknown key \"jobs.queu\"; did you mean \"jobs.queue\"?"), "{said}");
+    assert!(said.contains("the one before it counts"), "{said}");
+    assert_eq!(limit(&client), "50");
+    // Every fault is told, not the first alone.
+    let said = place.refused("[jobs]\nconcurrency = 0\n[log]\nlevel = \"a=b=c\"\n");
+    assert!(said.contains("jobs.concurrency must be") && said.contains("log.level"), "{said}");
+    place.refused("[limits\n");
+    place.refused("[auth]\nmetrics_token_file = \"/does/not/exist\"\n");
+    std::fs::remove_file(place.folder.path().join("agentd.toml")).expect("removed");
+    let said = place.server.agentd(&["reload", "--socket", &place.server.socket().to_string_lossy()]).refused(78);
+    assert!(said.contains("agentd.toml"), "{said}");
+    assert_eq!(limit(&client), "50");
+    place.server.wait_for_log("that it was refused", |line| {
+        line["level"] == "ERROR" && line["message"].as_str().is_some_and(|text| text.contains("was not reloaded"))
+    });
+    assert_eq!(place.reload("[limits]\nrequests_per_minute = 51\n").lines().count(), 1);
+    assert_eq!(limit(&client), "51");
+}
+
+#[test]
+fn what_needs_a_restart_is_said_until_it_has_happened() {
+    let mut place = Place::new("");
+    let text = "[jobs]\nqueue = 7\n[limits]\nrequests_per_minute = 9\n";
+    let restart = "these count after a restart (systemctl restart agentd): jobs.queue\n";
+    assert_eq!(place.reload(text), format!("reloaded; these count now: limits.requests_per_minute\n{restart}"));
+    assert_eq!(place.reload(text), format!("reloaded; nothing that counts at once has changed\n{restart}"));
+    place.server.restart();
+    assert_eq!(place.server.ask(&["reload"]), "reloaded; nothing that counts at once has changed\n");
+}
+
+#[test]
+fn a_secret_is_read_again_from_its_file_and_stays_secret() {
+    let folder = TempDir::new().expect("a folder");
+    let token = folder.path().join("token");
+    std::fs::write(&token, "the-first-token-0123456789").expect("written");
+    let place = Place::new(&format!("[auth]\nmetrics_token_file = {:?}\n", token.to_string_lossy()));
+    let metrics = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        // From somewhere else, as far as anybody can tell.
+        let headers = [("Authorization", bearer.as_str()), ("X-Forwarded-For", "192.0.2.7")];
+        place.server.anyone().send("GET", "/metrics", &headers, None).status
+    };
+    assert_eq!(metrics("the-first-token-0123456789"), 200);
+    std::fs::write(&token, "the-other-token-0123456789").expect("written");
+    assert_eq!(place.server.ask(&["reload"]), "reloaded; these count now: auth.metrics_token\n");
+    assert_eq!((metrics("the-first-token-0123456789"), metrics("the-other-token-0123456789")), (401, 200));
+    assert!(!place.server.log().join("\n").contains("-token-0123"), "a secret is in the log");
+}
+
+#[test]
+fn many_at_once_do_no_harm() {
+    let place = Place::new("");
+    place.write("[limits]\nrequests_per_minute = 33\n");
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| place.server.ask_json(&["reload"]))).collect();
+        let changed = all.into_iter().map(|one| one.join().expect("it ends"));
+        let counted = changed.filter(|answer| answer["changed"] != serde_json::json!([])).count();
+        assert_eq!(counted, 1, "exactly one of them has found something new");
+    });
+}
+
+#[test]
+fn without_a_service_the_verb_says_so() {
+    let mut server = Server::real();
+    server.stop();
+    let said = server.agentd(&["reload"]).refused(69);
+    assert!(said.contains("no service at"), "{said}");
+}
+
+#[test]
+fn a_certificate_is_looked_at_at_once_and_a_broken_one_refused() {
+    let (first, second) = (Made::of(&["a.test"]), Made::of(&["b.test"]));
+    let folder = TempDir::new().expect("a folder");
+    let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
+    first.write(&certificate, &key);
+    let text = format!("[tls]\nmode = \"files\"\ncert_file = {certificate:?}\nkey_file = {key:?}\n");
+    let place = Place::new(&text);
+    let shown = || Dial::anybody(&place.server.address()).connect().expect("a connection").serial();
+    assert_eq!(shown(), first.serial);
+    replace(&certificate, &second.certificate);
+    let said = place.refused(&format!("{text}[limits]\nrequests_per_minute = 3\n"));
+    assert!(said.contains("does not belong to the key"), "{said}");
+    assert_eq!((shown(), limit(&place.server.client()).as_str()), (first.serial.clone(), "120"));
+    replace(&key, &second.key);
+    place.reload(&text);
+    assert_eq!(shown(), second.serial);
+}
