@@ -5,7 +5,7 @@ TARGET := x86_64-unknown-linux-gnu
 BINARY := target/$(TARGET)/release/agentd
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: run stop test test-code test-contract test-browser build-deps test-deps lint format bench soak fuzz build doc deny clean
+.PHONY: run stop test test-code test-contract test-browser test-systemd test-tls-scan build-deps test-deps lint format bench soak fuzz build doc deny clean
 
 run: build ## build, run the demo, leave the service up
 	$(BINARY) demo
@@ -16,14 +16,14 @@ stop: build ## end the service that `make run` left
 build: build-deps ## the static binary
 	cargo build --release --locked
 
-test: test-code test-contract test-browser ## every test, with all that they need
+test: test-code test-contract test-browser test-systemd test-tls-scan ## every test, with all that they need
 
-test-code: test-deps ## those in Rust; those of the storage mount small file systems, which needs root
+test-code: test-deps ## those in Rust; two need root: small file systems are mounted, ACME servers use the ports 80 and 443
 ifeq ($(SUDO),)
 	cargo test --locked --no-fail-fast
 else
 	cargo test --locked --no-fail-fast --lib --bins --examples --test api --test crash --test architecture
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO) -E" cargo test --locked --test storage
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO) -E" cargo test --locked --no-fail-fast --test storage --test acme
 endif
 
 test-contract: build-deps ## the running service against its own document, with schemathesis, about two minutes
@@ -36,14 +36,26 @@ test-browser: build-deps ## /docs in a real browser
 		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends python3-venv chromium; }
 	tests/browser/run
 
+test-systemd: build-deps ## the units in a booted systemd (a small Debian, fetched once), about three minutes
+	@command -v debootstrap >/dev/null && command -v systemd-nspawn >/dev/null || { \
+		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends debootstrap systemd-container; }
+	cargo build --locked --bins --example agentd-testbed
+	tests/systemd/run
+
+test-tls-scan: build-deps ## what testssl.sh finds, about two minutes
+	@command -v testssl >/dev/null || { \
+		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends testssl.sh; }
+	cargo build --locked --bins
+	tests/tls/scan
+
 build-deps: ## a C compiler for the libraries that are C
 	@command -v cc >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev; }
 
 test-deps: build-deps ## what the tests run beside agentd
-	@for tool in curl promtool mount chattr; do command -v $$tool >/dev/null || missing=1; done; \
+	@for tool in curl promtool mount chattr pebble pebble-challtestsrv caddy; do command -v $$tool >/dev/null || missing=1; done; \
 	if [ -n "$$missing" ]; then \
 		$(SUDO) apt-get update -q && \
-		$(SUDO) apt-get install -y -q --no-install-recommends curl prometheus mount e2fsprogs; \
+		$(SUDO) apt-get install -y -q --no-install-recommends curl prometheus mount e2fsprogs pebble caddy; \
 	fi
 
 lint: ## formatting, clippy, documentation links

@@ -3,7 +3,7 @@
 
 mod reload;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, KeyHasher};
 use crate::clock::Clock;
-use crate::config::{Config, SearchProvider, Secret, Shown, Sources};
+use crate::config::{Config, SearchProvider, Secret, Shown, Sources, TlsMode};
 use crate::db::{self, Db, FolderLock, OpenError, Progress};
 use crate::http::cors::Cors;
 use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
@@ -25,7 +25,8 @@ use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
 use crate::tls::{Certificates, HttpChallenges, acme};
-use crate::{agents, docs, health, tls, tools};
+use crate::users::{self, Users};
+use crate::{agents, docs, health, setup, status, tls, tools};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -103,12 +104,16 @@ pub struct App {
     pub metrics: Metrics,
     /// The way out.
     pub outbound: Outbound,
+    /// How the service is.
+    pub status: Arc<status::Status>,
     /// What clients are shown.
     pub certificates: Certificates,
     /// What ACME servers are answered over plain HTTP.
     pub challenges: HttpChallenges,
     /// Orders certificates.
     pub acme: acme::Acme,
+    users: Arc<Users>,
+    setup: Arc<setup::Setup>,
     /// The certificate that there is without asking anybody.
     pub kept: tls::Kept,
     auth: Arc<Auth>,
@@ -126,8 +131,15 @@ pub struct App {
 /// Every route of the service.
 #[must_use]
 pub fn routes() -> Routes {
-    let features = jobs::routes().and(tenants::routes()).and(acme::routes());
-    features.and(health::routes()).and(docs::routes()).and(reload::routes())
+    jobs::routes()
+        .and(tenants::routes())
+        .and(users::routes())
+        .and(setup::routes())
+        .and(status::routes())
+        .and(reload::routes())
+        .and(health::routes())
+        .and(docs::routes())
+        .and(acme::routes())
 }
 
 impl App {
@@ -149,15 +161,10 @@ impl App {
         let auth = Arc::new(build_auth(config, &clock)?);
         let ids = IdSource::new(clock.clone(), Jobs::last_no(&db).await?);
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
-        let legacy = config.auth.api_key.resolve().map_err(BuildError::Secret)?;
-        let loaded = tenants.load(legacy.as_deref()).await?;
-        if loaded.unusable > 0 {
-            tracing::warn!(
-                keys = loaded.unusable,
-                "the key-hash secret is not the one that these API keys were made with, so they are refused; \
-                 put the old secret back, or make new keys"
-            );
-        }
+        load_tenants(config, &tenants).await?;
+        let secure = config.tls.mode != TlsMode::Off;
+        let users = Arc::new(Users::new(db.clone(), clock.clone(), auth.clone(), secure));
+        users.load().await?;
         let outbound = build_outbound(config, &metrics)?;
         let challenges = HttpChallenges::default();
         let acme = acme::Parts {
@@ -169,31 +176,40 @@ impl App {
         };
         let acme = acme::Acme::new(acme, &metrics)?;
         acme.configure(config.tls.mode, &config.acme).await?;
-        let mut registry = Registry::default();
-        registry.add_internal(acme::handler(&acme)).map_err(BuildError::Internal)?;
-        tools::register(&mut registry, outbound.clone(), web_options(config, &outbound)?)
-            .map_err(BuildError::Internal)?;
-        agents::register(&mut registry).map_err(BuildError::Internal)?;
-        for handler in extras.handlers {
-            registry.add(handler).map_err(BuildError::Internal)?;
-        }
-        let limits = jobs::Limits {
-            concurrency: config.jobs.concurrency,
-            queue: config.jobs.queue,
-            result_bytes: config.jobs.result_bytes,
-            wait: config.jobs.wait,
-            retention: config.jobs.retention,
-        };
-        let quotas = auth.limits().clone();
+        let registry = build_registry(config, &outbound, &acme, extras.handlers)?;
+        let (limits, quotas) = (job_limits(config), auth.limits().clone());
         let parts =
             jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
         let jobs = Jobs::new(parts, &metrics)?;
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
         let proxies = Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone()));
-        let live =
-            reload::Live { auth: auth.clone(), proxies: proxies.clone(), kept: kept.clone(), clock: clock.clone() };
+        let live = reload::Live {
+            auth: auth.clone(),
+            proxies: proxies.clone(),
+            kept: kept.clone(),
+            acme: acme.clone(),
+            mode: config.tls.mode,
+            clock: clock.clone(),
+        };
         let reloader = reload::Reloader::new(start.sources, config, start.shown, live).map_err(BuildError::Secret)?;
+        let setup = setup::Setup::new(
+            db.clone(),
+            clock.clone(),
+            users.clone(),
+            tenants.clone(),
+            config.data.dir.clone(),
+            runtime_folder(),
+        );
+        let parts = status::Parts {
+            db: db.clone(),
+            jobs: jobs.clone(),
+            users: users.clone(),
+            certificates: certificates.clone(),
+            acme: acme.clone(),
+            clock,
+        };
+        let status = status::Status::new(config, parts);
         Ok(Self {
             health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
@@ -207,6 +223,9 @@ impl App {
             db,
             jobs,
             tenants,
+            users,
+            setup: Arc::new(setup),
+            status: Arc::new(status),
             metrics,
             outbound,
             certificates,
@@ -253,6 +272,7 @@ impl App {
                 Status::Deleted => clear(change.tenant),
             }
         });
+        self.setup.begin();
         self.jobs.start(&self.stop).await?;
         let (acme, jobs, stop) = (self.acme.clone(), self.jobs.clone(), self.stop.clone());
         jobs_on.spawn(async move { acme.run(jobs, &stop).await });
@@ -276,6 +296,9 @@ impl App {
             .app_data(web::Data::from(self.proxies.clone()))
             .app_data(web::Data::from(self.reloader.clone()))
             .app_data(web::Data::from(self.tenants.clone()))
+            .app_data(web::Data::from(self.users.clone()))
+            .app_data(web::Data::from(self.setup.clone()))
+            .app_data(web::Data::from(self.status.clone()))
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))
             .app_data(web::Data::new(self.jobs.clone()))
@@ -290,6 +313,7 @@ impl App {
     pub async fn close(&self) {
         self.stop.cancel();
         self.flush().await;
+        self.setup.forget();
         self.db.close();
     }
 
@@ -298,6 +322,9 @@ impl App {
     async fn flush(&self) {
         if let Err(error) = self.tenants.flush_last_used().await {
             tracing::warn!(%error, "the last use of keys could not be written");
+        }
+        if let Err(error) = self.users.flush().await {
+            tracing::warn!(%error, "the last use of sessions could not be written");
         }
         if let Err(error) = self.auth.limits().flush_usage(&self.db).await {
             tracing::warn!(%error, "what tenants have used could not be written");
@@ -311,6 +338,54 @@ fn apply_quota(jobs: &Jobs, tenant: i64, quota: Quota) {
     jobs.set_share(tenant, jobs::Share { weight: quota.weight, concurrency });
     let keep = quota.retention_days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
     jobs.set_retention(tenant, keep);
+}
+
+/// The folder that systemd makes for what need not outlive the service; the
+/// first one, where the unit names several.
+fn runtime_folder() -> Option<PathBuf> {
+    let folders = std::env::var_os("RUNTIME_DIRECTORY")?;
+    std::env::split_paths(&folders).next().filter(|folder| folder.is_absolute())
+}
+
+/// Brings keys and quotas into memory.
+async fn load_tenants(config: &Config, tenants: &Tenants) -> Result<(), BuildError> {
+    let legacy = config.auth.api_key.resolve().map_err(BuildError::Secret)?;
+    let loaded = tenants.load(legacy.as_deref()).await?;
+    if loaded.unusable > 0 {
+        tracing::warn!(
+            keys = loaded.unusable,
+            "the key-hash secret is not the one that these API keys were made with, so they are refused; \
+             put the old secret back, or make new keys"
+        );
+    }
+    Ok(())
+}
+
+/// Everything that a job can do.
+fn build_registry(
+    config: &Config,
+    outbound: &Outbound,
+    acme: &acme::Acme,
+    more: Vec<Handler>,
+) -> Result<Registry, BuildError> {
+    let mut registry = Registry::default();
+    registry.add_internal(acme::handler(acme)).map_err(BuildError::Internal)?;
+    tools::register(&mut registry, outbound.clone(), web_options(config, outbound)?).map_err(BuildError::Internal)?;
+    agents::register(&mut registry).map_err(BuildError::Internal)?;
+    for handler in more {
+        registry.add(handler).map_err(BuildError::Internal)?;
+    }
+    Ok(registry)
+}
+
+fn job_limits(config: &Config) -> jobs::Limits {
+    jobs::Limits {
+        concurrency: config.jobs.concurrency,
+        queue: config.jobs.queue,
+        result_bytes: config.jobs.result_bytes,
+        wait: config.jobs.wait,
+        retention: config.jobs.retention,
+    }
 }
 
 /// The data folder, and the database's where that is another one.

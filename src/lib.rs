@@ -16,10 +16,14 @@ pub mod serve;
 pub mod doctor;
 // Builds every service once and hands out cheap clones.
 pub mod app;
+// How the service is, for the people who look after it.
+pub mod status;
 // What tells others how the service is.
 pub mod health;
 // The interface as a document and as a page.
 pub mod docs;
+// The first user of a fresh service.
+pub mod setup;
 // Certificates: which is shown, where it comes from, when it is renewed.
 pub mod tls;
 // Jobs that choose their tools themselves.
@@ -30,6 +34,8 @@ pub mod tools;
 pub mod jobs;
 // Tenants and their API keys.
 pub mod tenants;
+// People who administer the service.
+pub mod users;
 // Who is calling and what they may do.
 pub mod auth;
 // What each tenant may use and has used.

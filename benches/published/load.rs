@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// What is sent.
@@ -68,31 +68,44 @@ pub fn run(target: &Target, connections: usize, until: Until, rate: Option<f64>)
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        let request = Rc::new(target.bytes());
-        let issued = Rc::new(Cell::new(0_usize));
-        let latencies = Rc::new(RefCell::new(Vec::new()));
         let mut streams = Vec::new();
         for _ in 0..connections {
-            let stream = TcpStream::connect(target.address).await.expect("the server accepts");
-            stream.set_nodelay(true).expect("nodelay");
-            streams.push(stream);
+            streams.push(connect(target.address).await);
         }
-        let start = Instant::now();
-        let tasks: Vec<_> = streams
-            .into_iter()
-            .map(|stream| {
-                let plan = Plan { start, until, rate, issued: issued.clone() };
-                tokio::task::spawn_local(one_connection(stream, request.clone(), plan, latencies.clone()))
-            })
-            .collect();
-        for task in tasks {
-            task.await.expect("a connection went well");
-        }
-        let elapsed = start.elapsed();
-        let mut latencies = latencies.take();
-        latencies.sort_unstable();
-        Report { requests: latencies.len(), elapsed, latencies }
+        run_over(streams, target.bytes(), until, rate).await
     })
+}
+
+/// A connection that sends at once what is written.
+pub async fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.expect("the server accepts");
+    stream.set_nodelay(true).expect("nodelay");
+    stream
+}
+
+/// The same over connections that are there, inside a [`tokio::task::LocalSet`].
+pub async fn run_over<S>(streams: Vec<S>, request: Vec<u8>, until: Until, rate: Option<f64>) -> Report
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let request = Rc::new(request);
+    let issued = Rc::new(Cell::new(0_usize));
+    let latencies = Rc::new(RefCell::new(Vec::new()));
+    let start = Instant::now();
+    let tasks: Vec<_> = streams
+        .into_iter()
+        .map(|stream| {
+            let plan = Plan { start, until, rate, issued: issued.clone() };
+            tokio::task::spawn_local(one_connection(stream, request.clone(), plan, latencies.clone()))
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("a connection went well");
+    }
+    let elapsed = start.elapsed();
+    let mut latencies = latencies.take();
+    latencies.sort_unstable();
+    Report { requests: latencies.len(), elapsed, latencies }
 }
 
 struct Plan {
@@ -125,8 +138,8 @@ impl Plan {
     }
 }
 
-async fn one_connection(
-    mut stream: TcpStream,
+async fn one_connection<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
     request: Rc<Vec<u8>>,
     plan: Plan,
     latencies: Rc<RefCell<Vec<Duration>>>,
@@ -134,12 +147,13 @@ async fn one_connection(
     let mut buffer = vec![0; 64 * 1024];
     while let Some(from) = plan.next().await {
         stream.write_all(&request).await.expect("a request is written");
+        stream.flush().await.expect("a request is sent");
         read_answer(&mut stream, &mut buffer).await;
         latencies.borrow_mut().push(from.elapsed());
     }
 }
 
-async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) {
+async fn read_answer<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) {
     let (mut filled, mut whole) = (0, None);
     loop {
         if filled == buffer.len() {

@@ -25,6 +25,7 @@ mod raw;
 #[expect(dead_code, reason = "the soak uses the rest")]
 mod service;
 mod table;
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,13 +39,14 @@ const TIME: Duration = Duration::from_secs(3);
 
 /// The sections after the first, each of which gives rows of the second table.
 type Section = fn(&mut Bench) -> Vec<Row>;
-const SECTIONS: [(&str, Section); 6] = [
+const SECTIONS: [(&str, Section); 7] = [
     ("batch", batch::batch),
     ("alone", fairness::alone),
     ("shares", fairness::shares),
     ("retention", million::retention),
     ("followers", connections::followers),
     ("idle", connections::idle),
+    ("tls", tls::tls),
 ];
 
 /// What the sections share.

@@ -50,7 +50,8 @@ impl Service {
             }
         };
         let mut service = Self { child, address, cold_start: Duration::ZERO, key: KEY.into(), data: data.into() };
-        while !service.get("/ready").starts_with("HTTP/1.1 200") {}
+        let plain = !settings.iter().any(|(name, _)| *name == "AGENTD_TLS_MODE");
+        while plain && !service.get("/ready").starts_with("HTTP/1.1 200") {}
         service.cold_start = start.elapsed();
         // The log goes where journald would take it; here nobody keeps it.
         std::thread::spawn(move || lines.for_each(drop));
@@ -152,6 +153,10 @@ impl Service {
     /// Files and connections that it has open.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn threads(&self) -> usize {

@@ -23,12 +23,13 @@ use crate::http::query::NoQuery;
 use crate::http::{FieldError, Problem, Routes, TrustedProxies};
 use crate::telemetry::log;
 use crate::tls;
+use crate::tls::acme::{Acme, SettingsError};
 
 /// Within this a reload has happened or failed. Whoever asked for it waits
 /// somewhat longer.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Keys that count without a restart.
+/// Keys that count without a restart, beside those of `[acme]`.
 pub(super) const LIVE: &[&str] = &[
     "auth.metrics_token",
     "auth.metrics_token_file",
@@ -78,6 +79,9 @@ pub(super) struct Live {
     pub auth: Arc<Auth>,
     pub proxies: Arc<TrustedProxies>,
     pub kept: tls::Kept,
+    pub acme: Acme,
+    /// Where the certificate comes from until the next restart.
+    pub mode: TlsMode,
     pub clock: Clock,
 }
 
@@ -102,12 +106,12 @@ impl Reloader {
     }
 
     async fn reload(&self) -> Result<Reloaded, Problem> {
-        // What is abandoned has changed nothing: from the end of reading on
-        // there is no place to be interrupted at.
+        // What is abandoned has changed nothing: from the first change on there
+        // is no place to be interrupted at.
         let outcome = timeout(DEADLINE, async {
             let mut counts = self.counts.lock().await;
             let (loaded, values) = self.read().await?;
-            self.apply(&mut counts, loaded, values)
+            self.apply(&mut counts, loaded, values).await
         });
         let late = || {
             let seconds = DEADLINE.as_secs();
@@ -132,12 +136,18 @@ impl Reloader {
         read.await.map_err(Problem::internal)?
     }
 
-    fn apply(&self, counts: &mut Values, loaded: Loaded, new: Values) -> Result<Reloaded, Problem> {
+    async fn apply(&self, counts: &mut Values, loaded: Loaded, new: Values) -> Result<Reloaded, Problem> {
         let Loaded { config, warnings, .. } = loaded;
+        let same_mode = config.tls.mode == self.live.mode;
+        let is_live = |key: &str| LIVE.contains(&key) || (same_mode && key.starts_with("acme."));
         let differs = |key: &&&'static str| counts.get(**key) != new.get(**key);
         let (mut changed, needs_restart): (Vec<_>, Vec<_>) =
-            new.keys().filter(differs).copied().partition(|key| LIVE.contains(key));
+            new.keys().filter(differs).copied().partition(|key| is_live(key));
         let token = config.auth.metrics_token.resolve().map_err(Problem::internal)?;
+        if same_mode {
+            let fault = |error: SettingsError| refused(&[("acme".into(), error.to_string())]);
+            self.live.acme.configure(self.live.mode, &config.acme).await.map_err(fault)?;
+        }
         let files = ["tls.mode", "tls.cert_file", "tls.key_file"];
         let same_files = !needs_restart.iter().any(|key| files.contains(key));
         // They have just been read and found good, and are looked at again.
@@ -152,7 +162,7 @@ impl Reloader {
         self.live.auth.limits().set_for_each_key(config.limits.requests_per_minute);
         self.live.auth.cors().configure(config.cors);
         self.live.proxies.set(config.server.trusted_proxies);
-        counts.extend(new.into_iter().filter(|(key, _)| LIVE.contains(key)));
+        counts.extend(new.into_iter().filter(|(key, _)| is_live(key)));
         for warning in &warnings {
             tracing::warn!("{warning}");
         }

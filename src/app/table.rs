@@ -29,7 +29,8 @@ fn row(key: &Shown, secret: bool) -> String {
         plain @ ("not set" | "none") => plain.to_owned(),
         value => format!("`{value}`"),
     };
-    let counts = if LIVE.contains(&key.key) { "reload" } else { "restart" };
+    let live = LIVE.contains(&key.key) || key.key.starts_with("acme.");
+    let counts = if live { "reload" } else { "restart" };
     let Shown { key, doc, .. } = key;
     format!("| `{key}` | {variable}{older}{credential} | {default} | {counts} | {doc} |\n")
 }

@@ -4,11 +4,11 @@ use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev, web};
 
-use super::{Auth, KeyEntry, Scope, Tenant, local};
+use super::admin::signed_in;
+use super::{Auth, KeyEntry, Role, Scope, Tenant, local};
 use crate::http::{Authorise, KnownCaller, Policy, Problem, client_address, is_forwarded};
 
 /// A tenant's key with scope `S`.
@@ -57,43 +57,6 @@ fn caller(request: &HttpRequest, scope: &str) -> Result<Arc<KeyEntry>, Problem> 
     Ok(entry)
 }
 
-/// The administrator, by the admin key or over the control socket.
-#[derive(Clone, Copy, Debug)]
-pub struct Admin;
-
-impl Authorise for Admin {
-    const POLICY: Policy = Policy::Admin;
-}
-
-impl FromRequest for Admin {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        ready(admin(request).map(|()| Self))
-    }
-}
-
-fn admin(request: &HttpRequest) -> Result<(), Problem> {
-    if local::is_local(request)? {
-        return Ok(());
-    }
-    let auth = auth(request)?;
-    let presented = text(request.headers(), "x-admin-key").ok_or_else(Problem::unauthorized)?;
-    if auth.hasher.same(&auth.hasher.mac(presented), &auth.admin) {
-        return Ok(());
-    }
-    match auth.throttle.wrong(client_address(request)) {
-        None => Err(Problem::unauthorized()),
-        Some(seconds) => Err(Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too_many_attempts",
-            "too many wrong credentials from this address",
-        )
-        .with_retry_after(seconds)),
-    }
-}
-
 /// Whoever may read the metrics: this machine, the control socket, the metrics token, the admin key.
 #[derive(Clone, Copy, Debug)]
 pub struct MetricsReader;
@@ -120,10 +83,10 @@ fn metrics_reader(request: &HttpRequest) -> Result<(), Problem> {
     if bearer(request.headers()).is_some_and(|presented| auth.is_metrics_token(presented)) {
         return Ok(());
     }
-    admin(request)
+    signed_in(request, Role::Viewer).map(drop)
 }
 
-fn auth(request: &HttpRequest) -> Result<&web::Data<Auth>, Problem> {
+pub(super) fn auth(request: &HttpRequest) -> Result<&web::Data<Auth>, Problem> {
     request.app_data::<web::Data<Auth>>().ok_or_else(|| Problem::internal("no authentication is set up"))
 }
 
@@ -137,6 +100,6 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().filter(|text| !text.is_empty())
 }

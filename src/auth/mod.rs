@@ -3,25 +3,33 @@
 //! The keyring holds every usable key in memory, so a request is authenticated
 //! without the database; `tenants`, which owns the keys' rows, keeps it in step
 //! before it answers. Handlers name their authorisation in their signature:
-//! `Admin`, `Caller`, `MetricsReader`.
+//! `Admin`, `Operator`, `SignedIn`,
+//! `Caller`, `MetricsReader`, `OnThisMachine`.
 
+mod admin;
 mod caller;
 mod hasher;
 mod key;
 mod keyring;
 mod local;
+mod role;
 mod scope;
+mod sessions;
 mod throttle;
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
-pub use caller::{Admin, Caller, MetricsReader};
+pub use admin::{Admin, OnThisMachine, Operator, Presented, SignedIn, set_cookie, too_many_attempts};
+pub use caller::{Caller, MetricsReader};
 pub use hasher::{KeyHasher, Mac};
 pub use key::ApiKey;
 pub(crate) use key::prefix as key_prefix;
 pub use keyring::{KeyEntry, KeyFacts, Keyring, Tenant};
+pub use role::Role;
 pub use scope::{JobsRead, JobsWrite, Scope, ScopeName, Scopes, UsageRead};
+pub use sessions::{IDLE, LONGEST, Session, SessionToken, Sessions};
+pub use throttle::Throttle;
 
 use crate::clock::{Clock, Timestamp};
 use crate::http::cors::Cors;
@@ -31,11 +39,13 @@ use crate::limits::Limits;
 pub struct Auth {
     /// Keys of tenants.
     pub keyring: Arc<Keyring>,
+    /// Where people are signed in.
+    pub sessions: Arc<Sessions>,
     hasher: KeyHasher,
     clock: Clock,
     admin: Mac,
     metrics_token: RwLock<Option<Mac>>,
-    throttle: throttle::Throttle,
+    throttle: Throttle,
     limits: Arc<Limits>,
     cors: Arc<Cors>,
 }
@@ -55,7 +65,8 @@ impl Auth {
             keyring: Arc::new(Keyring::new(limits.clone())),
             admin: hasher.mac(admin_key),
             metrics_token: RwLock::new(metrics_token.map(|token| hasher.mac(token))),
-            throttle: throttle::Throttle::default(),
+            sessions: Arc::default(),
+            throttle: Throttle::default(),
             hasher,
             clock,
             limits,

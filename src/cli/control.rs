@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
@@ -23,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 const PAGE: usize = 200;
 
 /// Where a service's files are.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub(super) struct Location {
     /// Data folder of the service
     #[arg(long, value_name = "DIR", global = true, help_heading = "Which service")]
@@ -33,7 +33,7 @@ pub(super) struct Location {
     config: Option<PathBuf>,
 }
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub(super) struct Control {
     /// Print the service's own JSON, for scripts
     #[arg(long, global = true)]
@@ -47,15 +47,31 @@ pub(super) struct Control {
 
 impl Location {
     pub(super) fn places(&self) -> Result<Places, Failure> {
+        Places::find(&self.sources()).map_err(Failure::Configuration)
+    }
+
+    /// What the service reads its configuration from.
+    fn sources(&self) -> Sources {
         let mut sources = Sources::of_process(self.config.clone());
         if let Some(dir) = &self.data_dir {
             sources.flags.push(("data.dir", "--data-dir", dir.to_string_lossy().into_owned()));
         }
-        Places::find(&sources).map_err(Failure::Configuration)
+        sources
     }
 }
 
 impl Control {
+    /// The same for a service that has a configuration file: `usual`, where none
+    /// is named.
+    pub(super) fn with_file(&self, usual: &Path) -> (Self, PathBuf, Sources) {
+        let mut control = self.clone();
+        let file = control.location.config.clone().unwrap_or_else(|| usual.to_owned());
+        // It may still have to be made.
+        control.location.config = file.exists().then(|| file.clone());
+        let sources = control.location.sources();
+        (control, file, sources)
+    }
+
     /// Runs what a verb does with the service.
     pub(super) fn run(&self, work: impl AsyncFnOnce(Service) -> Result<(), Failure>) -> Result<(), Failure> {
         let socket = match &self.socket {
@@ -189,6 +205,11 @@ impl Service {
             Some(only) if ids.len() == 1 => Ok(only.clone()),
             Some(_) => Err(Failure::Usage(format!("{} tenants have the name {wanted:?}: {}", ids.len(), listed()))),
         }
+    }
+
+    /// That it is not there.
+    pub(super) fn absent(&self, text: &str) -> Failure {
+        Failure::Unreachable { socket: self.socket.clone(), why: io::ErrorKind::NotFound, text: text.into() }
     }
 
     /// Why there was no answer, or no whole one.

@@ -6,6 +6,7 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::cli::print_line(format_args!($($text)*)) };
 }
 
+mod admin;
 mod cert;
 mod check;
 mod completions;
@@ -18,8 +19,11 @@ mod key;
 mod migrate;
 mod openapi;
 mod output;
+mod password;
 mod reload;
 mod serve;
+mod setup;
+mod status;
 mod tenant;
 mod version;
 
@@ -70,10 +74,16 @@ enum Verb {
     Demo(demo::Arguments),
     /// Check the configuration, as starting does
     Check(check::Arguments),
+    /// Give a fresh service its domain, certificate, first user and first key
+    Setup(setup::Arguments),
+    /// Show how the service is, and what to do about what is wrong
+    Status(status::Arguments),
     /// Read the configuration of the running service again
     Reload(reload::Arguments),
     /// Look whether what the service needs is there: names, ports, directories, clock, disk
     Doctor(doctor::Arguments),
+    /// Make and list users, give them new passwords
+    Admin(admin::Arguments),
     /// Make, list, suspend, delete tenants
     Tenant(tenant::Arguments),
     /// Make, list, rotate, revoke API keys
@@ -111,8 +121,11 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments, extras),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Setup(arguments) => finish(setup::run(&arguments)),
+        Verb::Status(arguments) => status::run(&arguments),
         Verb::Reload(arguments) => finish(reload::run(&arguments)),
         Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Admin(arguments) => finish(admin::run(&arguments)),
         Verb::Tenant(arguments) => finish(tenant::run(&arguments)),
         Verb::Key(arguments) => finish(key::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),

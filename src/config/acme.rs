@@ -2,7 +2,7 @@
 //! where, and how it is shown that they are ours.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,10 +23,34 @@ pub enum CertName {
 }
 
 impl CertName {
+    /// Reads a name or an address.
+    ///
+    /// # Errors
+    /// What it should be.
+    pub fn read(text: &str) -> Result<Self, String> {
+        <Self as Setting>::parse(text)
+            .ok_or_else(|| "must be a name such as agents.example.com, or an address".to_owned())
+    }
+
     /// Whether it stands for many names.
     #[must_use]
     pub fn is_wildcard(&self) -> bool {
         matches!(self, Self::Dns(name) if name.starts_with("*."))
+    }
+}
+
+/// What people type to reach a service that has certificates for these names,
+/// or has none and listens there.
+#[must_use]
+pub fn https_address(names: &[CertName], listen: SocketAddr) -> String {
+    let host = match names.iter().find(|name| !name.is_wildcard()) {
+        Some(CertName::Ip(address @ IpAddr::V6(_))) => format!("[{address}]"),
+        Some(name) => name.to_string(),
+        None => return format!("https://{listen}"),
+    };
+    match listen.port() {
+        443 => format!("https://{host}"),
+        port => format!("https://{host}:{port}"),
     }
 }
 

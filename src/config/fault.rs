@@ -25,6 +25,11 @@ impl Fault {
     pub(super) fn new(place: String, what: String) -> Self {
         Self { place, what }
     }
+
+    /// The same in a file of another name.
+    pub(super) fn in_file(self, from: &str, to: &str) -> Self {
+        Self { place: self.place.replacen(from, to, 1), what: self.what.replace(from, to) }
+    }
 }
 
 impl fmt::Display for Fault {

@@ -45,6 +45,9 @@ impl Setting for TlsMode {
     }
 }
 
+/// Less is no time for anybody who is not on this machine.
+const SHORTEST_HANDSHAKE: Duration = Duration::from_millis(100);
+
 /// `[tls]`
 #[derive(Clone, Debug)]
 pub struct TlsSection {
@@ -87,6 +90,9 @@ impl TlsSection {
     }
 
     pub(super) fn check(&self, reader: &mut Reader<'_>) {
+        if self.handshake_time < SHORTEST_HANDSHAKE {
+            reader.fault_at_key("tls.handshake_time", "tls.handshake_time must be at least 100ms".into());
+        }
         let files = [("tls.cert_file", &self.cert_file), ("tls.key_file", &self.key_file)];
         for (key, file) in files {
             match (self.mode, file) {

@@ -199,6 +199,7 @@ mod tests {
             (2, "limits", 8_560_705_090_479_645_430),
             (3, "queue", 2_700_125_687_165_265_234),
             (4, "certificates", 5_717_299_114_315_881_094),
+            (5, "users", 18_216_480_705_190_812_284),
         ];
         for (version, name, checksum) in frozen {
             let found = embedded.iter().find(|found| found.version() == version);

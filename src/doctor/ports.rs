@@ -75,9 +75,10 @@ fn held(address: SocketAddr, running: Option<u32>) -> Finding {
     let holds = |pid: u32| holds(pid, &sockets);
     match (sockets.is_empty(), running) {
         (true, None) => Finding::ok(what, "free for the service, which does not run"),
-        (true, Some(_)) => Finding::fail(
+        // It may have been started with --listen.
+        (true, Some(_)) => Finding::warn(
             what,
-            "nothing listens there, though the service runs",
+            "nothing listens there, though the service runs: it was started with another address",
             "restart it, addresses count after that: systemctl restart agentd",
         ),
         (false, Some(pid)) => match holds(pid) {

@@ -46,10 +46,14 @@ pub fn client_address(request: &HttpRequest) -> IpAddr {
     }
 }
 
+/// What proxies add; many add only some of these.
+const FORWARDED: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
+
 /// Whether the request says that it came through a proxy, trusted or not.
 #[must_use]
 pub fn is_forwarded(headers: &HeaderMap) -> bool {
-    headers.contains_key("forwarded") || headers.contains_key("x-forwarded-for")
+    FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
 fn trust(proxies: &[Network], address: IpAddr) -> bool {

@@ -17,8 +17,11 @@ use super::{Problem, cors};
 pub enum Policy {
     /// Everyone.
     Open,
-    /// The administrator, by the admin key or over the control socket.
+    /// The administrator: by the admin key, over the control socket, or as a
+    /// user of the console, whose role the handler looks at.
     Admin,
+    /// This machine: loopback without a proxy, or the control socket.
+    Local,
     /// A tenant's key with this scope.
     Tenant(&'static str),
     /// Loopback, the control socket, the admin key, or the metrics token.

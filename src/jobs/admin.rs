@@ -10,7 +10,7 @@ use super::routes::{JobView, LIST_PARAMETERS, cancel_answer, filter, job_id};
 use super::sql::read;
 use super::types::JobRow;
 use super::{Jobs, describe};
-use crate::auth::Admin;
+use crate::auth::{Admin, Operator};
 use crate::http::openapi::Answer;
 use crate::http::page::{Page, PageRequest};
 use crate::http::query::{NoQuery, Query};
@@ -80,7 +80,12 @@ async fn get(
     Ok(web::Json(AdminJobView::new(find(&jobs, &id).await?)))
 }
 
-async fn cancel(_: Admin, jobs: web::Data<Jobs>, id: web::Path<String>, _: NoQuery) -> Result<HttpResponse, Problem> {
+async fn cancel(
+    _: Operator,
+    jobs: web::Data<Jobs>,
+    id: web::Path<String>,
+    _: NoQuery,
+) -> Result<HttpResponse, Problem> {
     let (row, tenant_id) = find(&jobs, &id).await?;
     let (status, row): (StatusCode, JobRow) = cancel_answer(&jobs, row.tenant, row.id).await?;
     Ok(HttpResponse::build(status).json(AdminJobView::new((row, tenant_id))))

@@ -168,19 +168,25 @@ impl Jobs {
         &self.0.registry
     }
 
-    /// How many jobs run, and how many wait for a place or their time.
+    /// Jobs that wait for a place, that wait for their time, and that run.
     #[must_use]
-    pub fn load(&self) -> (usize, usize) {
+    pub fn counts(&self) -> (usize, usize, usize) {
         let queue = self.0.queue();
-        (queue.running(), queue.ready() + queue.delayed())
+        (queue.ready(), queue.delayed(), queue.running())
+    }
+
+    /// Since when the job has waited for a place that waits longest.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn oldest_waiting(&self) -> Result<Option<Timestamp>, db::Error> {
+        let now = self.0.clock.now();
+        self.0.db.read(move |tx| sql::read::oldest_waiting(tx, now)).await
     }
 
     /// Refreshes the gauges for somebody who reads the metrics.
     pub fn refresh_metrics(&self) {
-        let (ready, delayed, running) = {
-            let queue = self.0.queue();
-            (queue.ready(), queue.delayed(), queue.running())
-        };
+        let (ready, delayed, running) = self.counts();
         self.0.metrics.set_gauges(ready, delayed, running, self.0.hub.len());
     }
 

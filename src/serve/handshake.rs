@@ -164,3 +164,60 @@ async fn answer_plain_http(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(PLAIN_HTTP).await?;
     stream.shutdown().await
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::sign::CertifiedKey;
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::tls::{self, Certificates};
+
+    /// An acceptor that knows a challenge for `a.test`, and who trusts its certificate.
+    fn challenged() -> (Rc<Acceptor>, Registry, ClientConfig) {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).expect("parameters");
+        let certificate = params.self_signed(&key).expect("a certificate").der().clone();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let pair = CertifiedKey::from_der(vec![certificate.clone()], key, &provider).expect("a pair");
+        let certificates = Certificates::default();
+        certificates.set_challenge("a.test".into(), Arc::new(pair));
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a root");
+        let client = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
+        let mut client = client.expect("versions").with_root_certificates(roots).with_no_client_auth();
+        client.alpn_protocols = vec![ACME_TLS.to_vec()];
+        let metrics = Registry::new();
+        let config = tls::server_config(&certificates, false).expect("TLS");
+        let shared = Handshakes::new(config, Duration::from_secs(30), &metrics).expect("metrics");
+        (shared.acceptor(), metrics, client)
+    }
+
+    #[tokio::test]
+    async fn an_acme_server_sees_the_challenge_and_nothing_of_http() {
+        let (acceptor, metrics, client) = challenged();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let look = async {
+            let stream = TcpStream::connect(address).await.expect("a connection");
+            let name = rustls::pki_types::ServerName::try_from("a.test").expect("a name");
+            let mut tls = TlsConnector::from(Arc::new(client)).connect(name, stream).await.expect("a handshake");
+            assert_eq!(tls.get_ref().1.alpn_protocol(), Some(ACME_TLS));
+            let mut rest = Vec::new();
+            tls.read_to_end(&mut rest).await.expect("an orderly end");
+            assert!(rest.is_empty());
+        };
+        let serve = async {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            assert!(acceptor.clone().accept(stream).await.is_none(), "HTTP sees nothing of it");
+        };
+        tokio::join!(look, serve);
+        assert!(acceptor.waiting.borrow().is_empty(), "its place is free again");
+        let counted = metrics.gather();
+        assert_eq!(counted[0].get_metric()[0].get_label()[0].value(), "challenge");
+    }
+}

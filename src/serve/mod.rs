@@ -141,7 +141,7 @@ async fn serve(
     servers.run(front::callers(config, app, main, handshakes)?);
     let (version, data) = (env!("CARGO_PKG_VERSION"), config.data.dir.display());
     tracing::info!(%address, scheme, http_address, version, %data, "ready");
-    let status = || systemd::status(app, address);
+    let status = || app.status.line(address);
     systemd::ready(&status());
     tokio::select! {
         _ = terminate.recv() => {}

@@ -94,6 +94,7 @@ fn is_name(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use proptest::prelude::*;
 
     use super::*;
@@ -136,6 +137,35 @@ mod tests {
             assert_eq!(without_port(header), None, "{header}");
         }
         assert_eq!(without_port(&"a".repeat(64)), None);
+    }
+
+    #[test]
+    fn a_challenge_is_answered_as_long_as_it_is_under_way() {
+        let challenges = HttpChallenges::default();
+        let ask = |method: Method, token: &str| {
+            let path = format!("/.well-known/acme-challenge/{token}");
+            let request = actix_http::test::TestRequest::with_uri(&path).method(method).finish();
+            answer(&request, &challenges, 443)
+        };
+        assert_eq!(ask(Method::GET, "t").status(), StatusCode::NOT_FOUND);
+        challenges.set("t".into(), "t.thumbprint".into());
+        for method in [Method::GET, Method::HEAD] {
+            assert_eq!(ask(method, "t").status(), StatusCode::OK);
+        }
+        assert_eq!(ask(Method::GET, "T").status(), StatusCode::NOT_FOUND);
+        assert_eq!(ask(Method::POST, "t").status(), StatusCode::METHOD_NOT_ALLOWED);
+        let (_, body) = ask(Method::GET, "t").into_parts();
+        let body = actix_http::body::to_bytes(body).now_or_never().expect("it is there").expect("a body");
+        assert_eq!(body, "t.thumbprint");
+        challenges.remove("t");
+        assert_eq!(ask(Method::GET, "t").status(), StatusCode::NOT_FOUND);
+    }
+
+    #[test]
+    fn the_usual_port_is_not_said() {
+        let request = actix_http::test::TestRequest::with_uri("/a?b").insert_header((HOST, "a.example:80")).finish();
+        let sent_on = answer(&request, &HttpChallenges::default(), 443);
+        assert_eq!(sent_on.headers().get(LOCATION).expect("a place"), "https://a.example/a?b");
     }
 
     proptest! {

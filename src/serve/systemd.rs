@@ -129,12 +129,6 @@ pub(super) fn stopping(drain: Duration) {
     tell(&[NotifyState::Stopping, time, status]);
 }
 
-/// What people are told in `systemctl status`.
-pub(super) fn status(app: &App, address: SocketAddr) -> String {
-    let (running, waiting) = app.jobs.load();
-    format!("serving on {address}; jobs: {running} running, {waiting} waiting")
-}
-
 /// Says why it ended.
 pub(super) fn failed(error: &impl Display) {
     tell(&[NotifyState::Status(&one_line(&format!("failed: {error}")))]);

@@ -2,6 +2,7 @@
 //! administrator. This room owns their rows and keeps the keyring of `auth` in
 //! step with them before it answers.
 
+mod first;
 mod origins;
 mod quota;
 mod rotate;
@@ -12,6 +13,7 @@ mod usage;
 
 use std::sync::{Arc, OnceLock};
 
+pub use first::{FirstTenant, MadeTenant};
 pub use routes::routes;
 pub use types::{Cohort, KeyRow, Status, TenantRow};
 

@@ -380,7 +380,7 @@ fn page_request(request: &HttpRequest) -> Result<PageRequest, Problem> {
     Ok(page)
 }
 
-fn checked_name(name: &str) -> Result<String, Problem> {
+pub(super) fn checked_name(name: &str) -> Result<String, Problem> {
     let long = name.chars().count() > 200;
     let name = name.trim();
     let fault = if name.is_empty() {

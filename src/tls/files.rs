@@ -194,3 +194,41 @@ impl Files {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn certificate() -> Vec<u8> {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let names = ["a.test", "*.a.test", "192.0.2.1", "2001:db8::1"].map(str::to_owned);
+        let params = rcgen::CertificateParams::new(names).expect("parameters");
+        params.self_signed(&key).expect("a certificate").der().to_vec()
+    }
+
+    #[test]
+    fn a_certificate_says_for_whom_and_how_long_it_is() {
+        let facts = Facts::of(&certificate()).expect("a certificate");
+        let names: Vec<_> = facts.names.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["a.test", "*.a.test", "192.0.2.1", "2001:db8::1"]);
+        assert!(facts.not_before < facts.not_after);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_no_certificate_is_told_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(Facts::of(&bytes).is_err());
+        }
+
+        #[test]
+        fn a_damaged_certificate_is_no_panic(place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = certificate();
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+            let _ = Facts::of(&bytes);
+            let _ = Facts::of(&bytes[..place]);
+        }
+    }
+}

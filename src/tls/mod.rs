@@ -80,6 +80,9 @@ pub fn server_config(certificates: &Certificates, http2: bool) -> Result<ServerC
     let http2 = http2.then_some(b"h2".as_slice());
     let protocols = http2.into_iter().chain([b"http/1.1".as_slice(), ACME_TLS]);
     config.alpn_protocols = protocols.map(<[u8]>::to_vec).collect();
+    // Ours is as good for all: no suite is weak, and the first has hardware for it
+    // wherever this runs.
+    config.ignore_client_order = true;
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     // With tickets nothing has to be remembered here; the store would be a lock
     // that all handshakes share.

@@ -130,3 +130,57 @@ impl ResolvesServerCert for Certificates {
         self.of(hello.server_name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(source: Source, names: &[&str]) -> Shown {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(vec!["x.test".to_owned()]).expect("parameters");
+        let chain = vec![params.self_signed(&key).expect("a certificate").der().clone()];
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = Arc::new(CertifiedKey::from_der(chain, key, &provider).expect("a pair"));
+        let name = |name: &&str| name.parse().map_or_else(|_| CertName::Dns((*name).into()), CertName::Ip);
+        let moment = Timestamp::from_micros(0);
+        Shown { source, names: names.iter().map(name).collect(), not_before: moment, not_after: moment, key }
+    }
+
+    #[test]
+    fn the_certificate_for_the_name_is_shown_and_else_the_first() {
+        let certificates = Certificates::default();
+        assert!(certificates.of(Some("a.test")).is_none(), "there is none");
+        let own = shown(Source::SelfSigned, &["localhost", "a.test"]);
+        let (one, all) = (shown(Source::Acme, &["a.test"]), shown(Source::Acme, &["*.b.test", "192.0.2.1"]));
+        for new in [&own, &one, &all] {
+            certificates.install(new.clone());
+        }
+        for (name, expected) in [
+            (Some("a.test"), &one),
+            (Some("A.TEST"), &one),
+            (Some("localhost"), &own),
+            (Some("x.b.test"), &all),
+            (Some("192.0.2.1"), &all),
+            (Some("b.test"), &one),
+            (Some("x.y.b.test"), &one),
+            (Some("elsewhere.test"), &one),
+            (None, &one),
+        ] {
+            let found = certificates.of(name).expect("one");
+            assert!(Arc::ptr_eq(&found, &expected.key), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_one_takes_the_place_of_the_old() {
+        let certificates = Certificates::default();
+        let (old, new) = (shown(Source::Acme, &["a.test"]), shown(Source::Acme, &["a.test"]));
+        certificates.install(old);
+        certificates.install(new.clone());
+        assert_eq!(certificates.all().len(), 1);
+        assert!(Arc::ptr_eq(&certificates.of(None).expect("one"), &new.key));
+        certificates.retain(|shown| shown.source != Source::Acme);
+        assert!(certificates.of(None).is_none());
+    }
+}

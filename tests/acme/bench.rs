@@ -51,14 +51,17 @@ fn run<T>(what: impl Future<Output = T>) -> T {
 }
 
 /// The library tries thrice where its nonce is refused, which is too few here.
-async fn again<T>(mut request: impl AsyncFnMut() -> Result<T, Error>) -> T {
+async fn decided<T>(mut request: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
     loop {
         match request().await {
-            Ok(done) => return done,
             Err(Error::Api(problem)) if problem.r#type.as_deref().is_some_and(|it| it.ends_with("badNonce")) => {}
-            Err(error) => panic!("{error}"),
+            other => return other,
         }
     }
+}
+
+async fn again<T>(request: impl AsyncFnMut() -> Result<T, Error>) -> T {
+    decided(request).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 async fn account(bench: &Bench) -> Account {
@@ -71,13 +74,12 @@ async fn account(bench: &Bench) -> Account {
     .0
 }
 
-/// Orders for a name whose proof is answered by `dns-01`.
-async fn order(bench: &Bench, account: &Account, name: &str) -> (Order, Result<OrderStatus, Error>) {
-    let names = [Identifier::Dns(name.into())];
-    let mut order = again(async || account.new_order(&NewOrder::new(&names)).await).await;
+/// Sets the records that are asked for. A proof may fail so soon that the answer
+/// says so.
+async fn prove(bench: &Bench, order: &mut Order, name: &str) -> Result<(), Error> {
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
-        let mut authorization = authorization.expect("an authorization");
+        let mut authorization = authorization?;
         let mut challenge = authorization.challenge(ChallengeType::Dns01).expect("dns-01");
         let value = challenge.key_authorization().dns_value();
         let hook = std::process::Command::new(bench.dns_hook())
@@ -85,7 +87,17 @@ async fn order(bench: &Bench, account: &Account, name: &str) -> (Order, Result<O
             .status()
             .expect("the hook runs");
         assert!(hook.success());
-        again(async || challenge.set_ready().await).await;
+        decided(async || challenge.set_ready().await).await?;
+    }
+    Ok(())
+}
+
+/// Orders for a name whose proof is answered by `dns-01`.
+async fn order(bench: &Bench, account: &Account, name: &str) -> (Order, Result<OrderStatus, Error>) {
+    let names = [Identifier::Dns(name.into())];
+    let mut order = again(async || account.new_order(&NewOrder::new(&names)).await).await;
+    if let Err(error) = prove(bench, &mut order, name).await {
+        return (order, Err(error));
     }
     let policy = RetryPolicy::new().initial_delay(std::time::Duration::from_millis(20)).timeout(PATIENCE);
     let status = order.poll_ready(&policy).await;

@@ -11,12 +11,16 @@
 mod support;
 
 mod bench;
+mod care;
 mod failing;
 mod issue;
 mod load;
 mod other;
 mod renew;
 mod restart;
+mod setup;
+
+use std::time::Duration;
 
 use serde_json::Value;
 use support::acme::Bench;
@@ -34,7 +38,11 @@ fn certificate(server: &Server, name: &str) -> Value {
 /// Waits until it stands so.
 #[track_caller]
 fn until(server: &Server, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-    eventually(&format!("{name}: {what}"), || Some(certificate(server, name)).filter(&is))
+    eventually(&format!("{name}: {what}"), || {
+        // Each look costs a handshake that the service could do without.
+        std::thread::sleep(Duration::from_millis(20));
+        Some(certificate(server, name)).filter(&is)
+    })
 }
 
 #[track_caller]

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client};
 pub use record::Record;
-pub use server::{ADMIN_KEY, Gate, HASH_SECRET, Key, Server, Setup};
+pub use server::{ADMIN_KEY, Gate, HASH_SECRET, Key, Server, Setup, long_enough};
 pub use sse::{Frame, Stream};
 
 /// How long anything may take before a test gives up; far more than it needs,

@@ -194,6 +194,11 @@ impl Parts {
                     "type": "apiKey", "in": "header", "name": "X-Admin-Key",
                     "description": "The administrator's key.",
                 },
+                "session": {
+                    "type": "apiKey", "in": "cookie", "name": "__Host-agentd",
+                    "description": "A user signed in with `POST /admin/session`. What changes something also needs \
+                                    `X-CSRF-Token`.",
+                },
             },
         })
     }
@@ -229,7 +234,9 @@ fn security(policy: Policy) -> Value {
     match policy {
         Policy::Open => json!([]),
         Policy::Tenant(scope) => json!([{ "apiKey": [scope] }, { "bearer": [scope] }]),
-        Policy::Admin => json!([{ "adminKey": [] }]),
+        Policy::Admin => json!([{ "adminKey": [] }, { "session": [] }]),
+        // Anyone here; what it does asks for more.
+        Policy::Local => json!([{}]),
         // From this machine it needs none.
         Policy::Metrics => json!([{ "adminKey": [] }, { "bearer": [] }, {}]),
     }

@@ -124,7 +124,11 @@ impl Operation {
             Policy::Tenant(_) => new
                 .problems(StatusCode::FORBIDDEN, &["forbidden", "origin_not_allowed"])
                 .problems(StatusCode::TOO_MANY_REQUESTS, &["rate_limited"]),
-            Policy::Admin | Policy::Metrics => new.problems(StatusCode::TOO_MANY_REQUESTS, &["too_many_attempts"]),
+            Policy::Admin => new
+                .problems(StatusCode::FORBIDDEN, &["csrf_token_wrong", "forbidden"])
+                .problems(StatusCode::TOO_MANY_REQUESTS, &["too_many_attempts"]),
+            Policy::Local => new.problems(StatusCode::FORBIDDEN, &["forbidden"]),
+            Policy::Metrics => new.problems(StatusCode::TOO_MANY_REQUESTS, &["too_many_attempts"]),
         };
         let new = new
             .problems(StatusCode::BAD_REQUEST, &["local_only"])

@@ -314,3 +314,13 @@ pub(in crate::jobs) fn steps(tx: &Tx<'_>, id: JobId) -> Result<Vec<StepRow>, Err
         },
     )
 }
+
+/// When the job became due that has waited longest for a place. Those of
+/// suspended tenants wait for something else.
+pub(in crate::jobs) fn oldest_waiting(tx: &Tx<'_>, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+    let sql = "SELECT min(due_at) FROM jobs INDEXED BY jobs_open
+               WHERE finished_at IS NULL AND (status = 'queued' OR status = 'waiting') AND due_at <= ?1
+                   AND tenant_no IN (SELECT no FROM tenants WHERE status = 'active')";
+    let found = tx.one(sql, [now.micros()], |row| row.get::<_, Option<i64>>(0))?;
+    Ok(found.flatten().map(Timestamp::from_micros))
+}

@@ -104,7 +104,11 @@ pub(super) fn words(problem: &Problem) -> String {
     let said = if said.is_empty() { "no reason was given".to_owned() } else { shortened(&said.join("; ")) };
     let kind = problem.r#type.as_deref().unwrap_or_default().rsplit(':').next().unwrap_or_default();
     let advice = match kind {
-        "dns" => "; look whether the name has an A or AAAA record that leads here",
+        "dns" => "; look whether the name has an A or AAAA record in the DNS that leads here",
+        // Some look the name up only when they connect.
+        _ if said.to_ascii_lowercase().contains("could not resolve") => {
+            "; look whether the name has an A or AAAA record in the DNS that leads here"
+        }
         "connection" => "; look whether the ports 80 and 443 of this machine can be reached from outside",
         "unauthorized" | "incorrectResponse" => {
             "; look whether the name leads to this machine and nothing answers before it"

@@ -67,8 +67,9 @@ async fn run(inner: &Arc<Inner>, call: &Call) -> Outcome {
         return Ok(json!({ "result": "not_configured" }).to_string());
     };
     let row = inner.row(name).await.map_err(|error| internal(&error))?;
-    let (due, why) = next(name, &row);
-    if !input.now && due > call.clock.now() {
+    let now = call.clock.now();
+    let (due, why) = next(name, &row, now);
+    if !input.now && due > now {
         return Ok(json!({ "result": "not_due", "due_at": due }).to_string());
     }
     tracing::info!(%name, ?why, failures = row.failures, "ordering a certificate");

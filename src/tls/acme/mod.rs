@@ -73,6 +73,9 @@ struct Inner {
     /// Somebody changed what there is to look at.
     changed: Notify,
     jobs: OnceLock<Jobs>,
+    /// Held while an account is looked for or made, so that names whose
+    /// certificates are ordered at the same time share one.
+    registering: tokio::sync::Mutex<()>,
 }
 
 /// The settings, ready to be used.
@@ -121,6 +124,7 @@ impl Acme {
             settings: RwLock::default(),
             changed: Notify::new(),
             jobs: OnceLock::new(),
+            registering: tokio::sync::Mutex::default(),
         })))
     }
 
@@ -236,8 +240,8 @@ impl Inner {
     async fn look_at(&self, name: &CertName, settings: &Settings) -> Result<Duration, String> {
         let row = self.row(name).await.map_err(|error| error.to_string())?;
         let row = self.ask_window(name, row, settings).await.map_err(|error| error.to_string())?;
-        let (due, why) = next(name, &row);
         let now = self.clock.now();
+        let (due, why) = next(name, &row, now);
         if due > now {
             return Ok(due.since(now));
         }
@@ -327,11 +331,14 @@ fn parsed(name: &CertName, row: &Row) -> Option<Parsed> {
 }
 
 /// When the next attempt is due, and why.
-fn next(name: &CertName, row: &Row) -> (Timestamp, Why) {
-    let (due, why) = match (parsed(name, row), row.revoked_at) {
-        (None, _) => (Timestamp::from_micros(0), Why::Missing),
-        (Some(_), Some(revoked_at)) => (revoked_at, Why::Revoked),
-        (Some(parsed), None) => policy::renewal(parsed.validity, row.window, parsed.seed()),
+fn next(name: &CertName, row: &Row, now: Timestamp) -> (Timestamp, Why) {
+    let (due, why) = match (parsed(name, row), row.issued.as_ref(), row.revoked_at) {
+        (Some(_), _, Some(revoked_at)) => (revoked_at, Why::Revoked),
+        (Some(parsed), Some(stored), None) => {
+            let (due, why) = policy::renewal(parsed.validity, row.window, parsed.seed());
+            (due.max(policy::rested(parsed.validity, stored.issued_at, why, now)), why)
+        }
+        _ => (Timestamp::from_micros(0), Why::Missing),
     };
     // After a failure the pause decides, and then the reason still holds.
     (row.next_attempt_at.map_or(due, |at| at.max(due)), why)

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, Error, ExternalAccountKey, Identifier,
-    NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AccountBuilder, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, Error, ExternalAccountKey,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use url::Url;
@@ -112,23 +112,39 @@ impl Attempt<'_> {
 
     /// The account with the directory; made where there is none yet.
     async fn account(&self, directory: &Url, pause: &Pause) -> Result<Account, Fault> {
-        let http = || {
-            let (outbound, clock) = (self.settings.outbound.clone(), self.inner.clock.clone());
-            Account::builder_with_http(Box::new(Http { outbound, clock, pause: pause.clone() }))
-        };
-        let key = directory.to_string();
-        if let Some(kept) = self.inner.db.read(move |tx| sql::account(tx, &key)).await? {
-            let load = async || {
-                let credentials = serde_json::from_str(&kept)?;
-                http().from_credentials(credentials).await
-            };
-            return again!(load()).map_err(Fault::of);
+        if let Some(kept) = self.kept_account(directory, pause).await? {
+            return Ok(kept);
         }
+        // Names that are ordered at the same time share the account that the
+        // first of them makes.
+        let _alone = self.inner.registering.lock().await;
+        match self.kept_account(directory, pause).await? {
+            Some(kept) => Ok(kept),
+            None => self.register(directory, pause).await,
+        }
+    }
+
+    fn library(&self, pause: &Pause) -> AccountBuilder {
+        let (outbound, clock) = (self.settings.outbound.clone(), self.inner.clock.clone());
+        Account::builder_with_http(Box::new(Http { outbound, clock, pause: pause.clone() }))
+    }
+
+    async fn kept_account(&self, directory: &Url, pause: &Pause) -> Result<Option<Account>, Fault> {
+        let key = directory.to_string();
+        let Some(kept) = self.inner.db.read(move |tx| sql::account(tx, &key)).await? else { return Ok(None) };
+        let load = async || {
+            let credentials = serde_json::from_str(&kept)?;
+            self.library(pause).from_credentials(credentials).await
+        };
+        again!(load()).map(Some).map_err(Fault::of)
+    }
+
+    async fn register(&self, directory: &Url, pause: &Pause) -> Result<Account, Fault> {
         let contact = self.settings.section.email.as_ref().map(|email| format!("mailto:{email}"));
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let eab = self.settings.eab.as_ref().map(|eab| ExternalAccountKey::new(eab.kid.clone(), &eab.key));
-        let make = async || http().create(&new, directory.to_string(), eab.as_ref()).await;
+        let make = async || self.library(pause).create(&new, directory.to_string(), eab.as_ref()).await;
         let (account, credentials) = again!(make()).map_err(Fault::of)?;
         let credentials = serde_json::to_string(&credentials).map_err(|error| Fault::of(error.into()))?;
         let (key, now) = (directory.to_string(), self.inner.clock.now());
@@ -271,8 +287,13 @@ impl Attempt<'_> {
                     }
                 }
                 // One that a run before has asked to be looked at is being looked at.
-                if challenge.status == ChallengeStatus::Pending {
-                    challenge.set_ready().await?;
+                if challenge.status == ChallengeStatus::Pending
+                    && let Err(error) = challenge.set_ready().await
+                {
+                    if !shows_at_order(&error) {
+                        return Err(error);
+                    }
+                    tracing::debug!(name = %self.name, "asking to look at the proof: {error}");
                 }
             }
             Ok::<_, Error>(())
@@ -296,6 +317,14 @@ impl Attempt<'_> {
         let name = self.name.to_string();
         self.inner.db.write(move |tx| sql::set_order(tx, &name, order.as_ref())).await
     }
+}
+
+/// Whether looking at the order tells what became of a request to look at its
+/// proof: the authority may have heard it though its answer was lost, and one
+/// that looks at once answers with what it found.
+fn shows_at_order(error: &Error) -> bool {
+    const REFUSED: [&str; 3] = ["badNonce", "accountDoesNotExist", "rateLimited"];
+    !matches!(error, Error::Api(problem) if REFUSED.iter().any(|kind| is(problem, kind)))
 }
 
 /// Why an order came to nothing, in the authority's words on the proof.

@@ -79,6 +79,21 @@ pub fn renewal(validity: Validity, window: Option<Window>, seed: u64) -> (Timest
     if last.0 < usual.0 { last } else { usual }
 }
 
+/// The moment before which one that was issued is left alone, whatever else is
+/// said: where our clock is far ahead, or the authority's suggestions are, each
+/// new certificate seems due at once. A clock that was set back since must not
+/// hold a renewal up, so an issue in the future does not count.
+pub fn rested(validity: Validity, issued_at: Timestamp, why: Why, now: Timestamp) -> Timestamp {
+    let rest = match why {
+        Why::Missing | Why::Revoked => Duration::ZERO,
+        // It may have a reason to hurry, such as a revocation.
+        Why::Suggested => HOUR,
+        // Fewer than authorities allow a week.
+        Why::LastThird | Why::LastTwentieth => 48 * HOUR,
+    };
+    if issued_at > now { Timestamp::from_micros(0) } else { issued_at.plus(rest.min(validity.lifetime() / 3)) }
+}
+
 fn within(window: Window, seed: u64) -> Timestamp {
     let span = window.end.since(window.start);
     #[expect(clippy::cast_precision_loss, reason = "any moment will do")]
@@ -146,6 +161,17 @@ mod tests {
     }
 
     #[test]
+    fn a_new_certificate_is_left_alone_for_a_while() {
+        let validity = Validity { from: at(0), until: at(90) };
+        assert_eq!(rested(validity, at(70), Why::LastThird, at(70)), at(72));
+        assert_eq!(rested(validity, at(70), Why::Suggested, at(70)), at(70).plus(HOUR));
+        assert_eq!(rested(validity, at(70), Why::Revoked, at(70)), at(70));
+        let short = Validity { from: at(0), until: at(3) };
+        assert_eq!(rested(short, at(0), Why::LastThird, at(1)), at(1));
+        assert!(rested(validity, at(400), Why::LastThird, at(60)) < at(0), "issued while the clock was ahead");
+    }
+
+    #[test]
     fn it_is_said_aloud_when_it_begins_to_hurt() {
         let validity = Some(Validity { from: at(0), until: at(100) });
         assert!(
@@ -163,6 +189,7 @@ mod tests {
             let window = window.map(|(start, length)| Window { start: at(start), end: at(start + length) });
             let (when, why) = renewal(validity, window, seed);
             prop_assert!(when < validity.until);
+            prop_assert!(rested(validity, validity.from, why, when) < validity.until);
             if why == Why::Suggested {
                 let window = window.expect("suggested");
                 prop_assert!(window.start <= when && when <= window.end);

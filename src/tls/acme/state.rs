@@ -89,7 +89,7 @@ impl Inner {
 
 fn ordered(name: &CertName, row: &Row, now: Timestamp) -> CertificateState {
     let parsed = parsed(name, row);
-    let (due, why) = next(name, row);
+    let (due, why) = next(name, row, now);
     let status = match &parsed {
         None => CertificateStatus::Missing,
         Some(_) if row.revoked_at.is_some() => CertificateStatus::Revoked,

@@ -12,7 +12,7 @@ use crate::support::{Server, Setup, eventually};
 use super::{HEALTH, connect, dial, https};
 
 /// Processor time that it has used, in ticks of a hundredth of a second.
-fn ticks(server: &Server) -> u64 {
+pub fn ticks(server: &Server) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("it runs");
     let fields = stat.rsplit_once(") ").expect("a name").1;
     let field = |place: usize| fields.split(' ').nth(place).and_then(|text| text.parse::<u64>().ok()).expect("ticks");

@@ -83,7 +83,7 @@ impl Bench {
             .env("AGENTD_ACME_DOMAINS", &names.join(","))
             .env("AGENTD_ACME_DIRECTORIES", &self.proxy.directory())
             .env("AGENTD_ACME_CA_FILE", &self.ca_file().to_string_lossy())
-            .env("AGENTD_ACME_CHECK_EVERY", "1s")
+            .env("AGENTD_ACME_CHECK_EVERY", "200ms")
     }
 
     /// Where the service listens for TLS.

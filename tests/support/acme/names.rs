@@ -35,6 +35,8 @@ impl Names {
 
     /// The name is at this address.
     pub fn at(&self, name: &str, ip: &str) {
+        // What is added comes beside what is there.
+        self.usual(name);
         self.set("add-a", &json!({ "host": dotted(name), "addresses": [ip] }));
     }
 

@@ -331,8 +331,10 @@ impl Shared {
             self.fail_by_chance(path);
         }
         let mut response = self.forward(request)?;
-        if kind == Kind::Directory {
-            self.add_to_directory(&mut response);
+        match kind {
+            Kind::Directory => self.add_to_directory(&mut response),
+            Kind::NewOrder => reflect(payload, &mut response),
+            _ => {}
         }
         self.learn(&response);
         Some(response)
@@ -408,6 +410,17 @@ impl Shared {
             }
         }
     }
+}
+
+/// An order says what it replaces and its profile, as it was asked for.
+fn reflect(payload: &Value, response: &mut Response) {
+    let Ok(mut order) = serde_json::from_str::<Value>(&response.body) else { return };
+    for member in ["replaces", "profile"].into_iter().filter(|_| response.status == 201) {
+        if let Some(value) = payload.get(member) {
+            order[member] = value.clone();
+        }
+    }
+    response.body = order.to_string();
 }
 
 fn problem(status: u16, what: &str, after: Option<u64>) -> Response {

@@ -1,0 +1,258 @@
+//! How the service is, for the people who look after it: one answer with
+//! everything, and one line for the service manager. Whatever is not as it
+//! should be comes with what to do about it.
+
+mod certificate;
+mod routes;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+pub use routes::routes;
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::{CertName, Config, TlsMode, https_address};
+use crate::db::{self, Db};
+use crate::jobs::Jobs;
+use crate::tls::Certificates;
+use crate::tls::acme::{Acme, CertificateState};
+use crate::users::Users;
+
+/// A certificate that ends sooner than this should have been renewed.
+const LATE: Duration = Duration::from_secs(5 * 86_400);
+/// Jobs that wait longer than this wait too long.
+const LONG_WAIT: Duration = Duration::from_secs(600);
+
+/// What of the configuration is shown, and decides what is fine.
+#[derive(Clone, Debug)]
+struct Facts {
+    listen: SocketAddr,
+    data: PathBuf,
+    mode: TlsMode,
+    domains: Vec<CertName>,
+}
+
+/// What is looked at.
+pub struct Parts {
+    /// Where everything is kept.
+    pub db: Db,
+    /// What is done.
+    pub jobs: Jobs,
+    /// Who may sign in.
+    pub users: Arc<Users>,
+    /// What clients are shown.
+    pub certificates: Certificates,
+    /// Orders certificates.
+    pub acme: Acme,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The service. One per process, behind an `Arc`.
+pub struct Status {
+    parts: Parts,
+    started_at: Timestamp,
+    facts: Facts,
+}
+
+/// Everything at once.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Status")]
+pub struct Report {
+    version: &'static str,
+    state: State,
+    started_at: Timestamp,
+    /// Where it answers, as people write it.
+    address: String,
+    data_dir: String,
+    /// Nobody has made the first user yet: `agentd setup` does.
+    in_setup: bool,
+    tls: TlsReport,
+    queue: Queue,
+    storage: Storage,
+    /// When the last backup was made; this version makes none.
+    last_backup_at: Option<Timestamp>,
+    /// What is not as it should be.
+    warnings: Vec<Warning>,
+}
+
+/// Whether it does its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+enum State {
+    Starting,
+    Running,
+    Stopping,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct TlsReport {
+    /// Where certificates come from.
+    #[schemars(extend("enum" = ["off", "self_signed", "files", "acme"]))]
+    mode: &'static str,
+    /// Those that are wanted, and others that are shown to clients.
+    certificates: Vec<CertificateState>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Queue {
+    running: usize,
+    /// That wait for a place.
+    waiting: usize,
+    /// That wait for their time.
+    delayed: usize,
+    /// Since when the one has waited that waits longest.
+    oldest_since: Option<Timestamp>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "their unit belongs to their names")]
+struct Storage {
+    database_bytes: u64,
+    /// The database's write-ahead log.
+    log_bytes: u64,
+    /// Left on the file system.
+    free_bytes: u64,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "StatusWarning")]
+struct Warning {
+    what: String,
+    /// What to do about it.
+    todo: String,
+}
+
+impl Warning {
+    fn new(what: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { what: what.into(), todo: todo.into() }
+    }
+}
+
+impl Status {
+    /// Looks at these from now on.
+    #[must_use]
+    pub fn new(config: &Config, parts: Parts) -> Self {
+        let facts = Facts {
+            listen: config.server.listen,
+            data: config.data.dir.clone(),
+            mode: config.tls.mode,
+            domains: config.acme.domains.clone(),
+        };
+        Self { started_at: parts.clock.now(), parts, facts }
+    }
+
+    /// How it is, in one line for the service manager. Reads no disk.
+    #[must_use]
+    pub fn line(&self, address: SocketAddr) -> String {
+        let state = match self.state() {
+            State::Starting => "starting",
+            State::Running => "serving",
+            State::Stopping => "stopping",
+        };
+        let (waiting, delayed, running) = self.parts.jobs.counts();
+        let mut parts = vec![format!("{state} on {address}; jobs: {running} running, {} waiting", waiting + delayed)];
+        let (shown, now) = (self.parts.certificates.all(), self.parts.clock.now());
+        if let Some(first) = shown.first() {
+            let name = first.names.first().map_or_else(|| "this host".into(), ToString::to_string);
+            let until = first.not_after.to_string();
+            parts.push(format!("certificate of {name} until {}", until.get(..10).unwrap_or(&until)));
+        }
+        let certificates = certificate::in_short(&shown, &self.facts, now);
+        parts.extend(self.warnings(None).into_iter().chain(certificates).map(|warning| warning.what));
+        parts.join("; ")
+    }
+
+    async fn report(&self) -> Result<Report, db::Error> {
+        let oldest_since = self.parts.jobs.oldest_waiting().await?;
+        let (waiting, delayed, running) = self.parts.jobs.counts();
+        let (database_bytes, log_bytes) = self.parts.db.file_bytes();
+        let certificates = self.parts.acme.states().await?;
+        let mut warnings = self.warnings(oldest_since);
+        warnings.extend(certificates.iter().filter_map(|state| certificate::warning(state, self.parts.clock.now())));
+        Ok(Report {
+            version: env!("CARGO_PKG_VERSION"),
+            state: self.state(),
+            started_at: self.started_at,
+            address: self.facts.address(),
+            data_dir: self.facts.data.display().to_string(),
+            in_setup: !self.parts.users.any(),
+            tls: TlsReport { mode: self.facts.mode_name(), certificates },
+            queue: Queue { running, waiting, delayed, oldest_since },
+            storage: Storage { database_bytes, log_bytes, free_bytes: self.parts.db.free_bytes() },
+            last_backup_at: None,
+            warnings,
+        })
+    }
+
+    fn state(&self) -> State {
+        if self.parts.jobs.is_draining() {
+            State::Stopping
+        } else if self.parts.jobs.is_running() {
+            State::Running
+        } else {
+            State::Starting
+        }
+    }
+
+    fn warnings(&self, oldest_since: Option<Timestamp>) -> Vec<Warning> {
+        let now = self.parts.clock.now();
+        let mut warnings = Vec::new();
+        if let Some(fault) = self.parts.db.fault() {
+            let what = format!("the database cannot be written: {fault}");
+            warnings.push(Warning::new(what, "look at the disk; work goes on by itself once it takes writes again"));
+        }
+        if self.parts.db.nearly_full() {
+            let what = format!(
+                "the disk is nearly full ({} bytes are left), so new jobs are refused",
+                self.parts.db.free_bytes()
+            );
+            warnings.push(Warning::new(what, format!("free some space on the disk of {}", self.facts.data.display())));
+        }
+        if !self.parts.users.any() {
+            let todo = "sudo agentd setup makes the first user and gets a certificate";
+            warnings.push(Warning::new("the service is not set up: nobody can sign in", todo));
+        }
+        if oldest_since.is_some_and(|since| now.since(since) > LONG_WAIT) {
+            let what = "jobs have been waiting for a place for more than ten minutes";
+            warnings.push(Warning::new(
+                what,
+                "agentd job list --status queued shows them; jobs.concurrency is how many run",
+            ));
+        }
+        warnings.extend(self.facts.exposed());
+        warnings
+    }
+}
+
+impl Facts {
+    fn mode_name(&self) -> &'static str {
+        match self.mode {
+            TlsMode::Off => "off",
+            TlsMode::SelfSigned => "self_signed",
+            TlsMode::Files => "files",
+            TlsMode::Acme => "acme",
+        }
+    }
+
+    fn address(&self) -> String {
+        match self.mode {
+            TlsMode::Off => format!("http://{}", self.listen),
+            TlsMode::Acme => https_address(&self.domains, self.listen),
+            TlsMode::SelfSigned | TlsMode::Files => https_address(&[], self.listen),
+        }
+    }
+
+    fn exposed(&self) -> Option<Warning> {
+        let plain = self.mode == TlsMode::Off && !self.listen.ip().to_canonical().is_loopback();
+        let what = format!("{} is plain HTTP on the network: everyone on the way can read keys and jobs", self.listen);
+        plain.then(|| Warning::new(what, "set tls.mode, or listen on 127.0.0.1 behind something that encrypts"))
+    }
+}
