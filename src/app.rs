@@ -487,3 +487,6 @@ fn kept_secret(data: &Path, name: &str) -> Result<String, String> {
     tracing::info!(path = %path.display(), "made a secret that was not configured");
     Ok(secret)
 }
+
+#[cfg(test)]
+mod table;

@@ -12,6 +12,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub mod cli;
 // Running as a service: listening, readiness, signals, draining.
 pub mod serve;
+// Whether what HTTPS by ACME needs is there, and what to do where it is not.
+pub mod doctor;
 // Builds every service once and hands out cheap clones.
 pub mod app;
 // How the service is, for the people who look after it.

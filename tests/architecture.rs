@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// From the top. ARCHITECTURE.md shows the same list.
 const LEVELS: &[&[&str]] = &[
     &["cli"],
-    &["serve"],
+    &["serve", "doctor"],
     &["app"],
     &["status"],
     &["agents", "tools", "health", "docs", "setup", "tls"],

@@ -30,7 +30,7 @@ use crate::tls::acme::{Acme, SettingsError};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Keys that count without a restart, beside those of `[acme]`.
-const LIVE: &[&str] = &[
+pub(super) const LIVE: &[&str] = &[
     "auth.metrics_token",
     "auth.metrics_token_file",
     "cors.credentials",

@@ -12,6 +12,7 @@ mod check;
 mod completions;
 mod control;
 mod demo;
+mod doctor;
 mod failure;
 mod job;
 mod key;
@@ -79,6 +80,8 @@ enum Verb {
     Status(status::Arguments),
     /// Read the configuration of the running service again
     Reload(reload::Arguments),
+    /// Look whether what the service needs is there: names, ports, directories, clock, disk
+    Doctor(doctor::Arguments),
     /// Make and list users, give them new passwords
     Admin(admin::Arguments),
     /// Make, list, suspend, delete tenants
@@ -121,6 +124,7 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Setup(arguments) => finish(setup::run(&arguments)),
         Verb::Status(arguments) => status::run(&arguments),
         Verb::Reload(arguments) => finish(reload::run(&arguments)),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Admin(arguments) => finish(admin::run(&arguments)),
         Verb::Tenant(arguments) => finish(tenant::run(&arguments)),
         Verb::Key(arguments) => finish(key::run(&arguments)),

@@ -77,3 +77,14 @@ pub(super) fn warn(reader: &mut Reader<'_>) {
         reader.warn(format!("environment {name}: agentd keeps its own database and does not use Supabase"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_manual_names_what_has_no_effect() {
+        let manual = include_str!("../../docs/configuration.md");
+        for name in super::NOT_YET {
+            assert!(manual.contains(&format!("`{name}`")), "docs/configuration.md does not name {name}");
+        }
+    }
+}

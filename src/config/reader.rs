@@ -43,6 +43,8 @@ impl fmt::Display for Origin {
 pub struct Shown {
     /// The key in the file.
     pub key: &'static str,
+    /// The name that older systems use for it in the environment.
+    pub alias: Option<&'static str>,
     /// Its value; secrets masked.
     pub value: String,
     /// Where that comes from.
@@ -145,7 +147,7 @@ impl<'a> Reader<'a> {
     }
 
     fn show(&mut self, key: Key, value: String, origin: Origin) {
-        self.shown.push(Shown { key: key.path, value, origin, doc: key.doc });
+        self.shown.push(Shown { key: key.path, alias: key.alias, value, origin, doc: key.doc });
     }
 
     /// The strongest source that has the key.

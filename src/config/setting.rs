@@ -165,7 +165,12 @@ impl Setting for Duration {
     }
 
     fn show(&self) -> String {
-        if self.subsec_millis() == 0 { format!("{}s", self.as_secs()) } else { format!("{}ms", self.as_millis()) }
+        if self.subsec_millis() != 0 {
+            return format!("{}ms", self.as_millis());
+        }
+        let (seconds, units) = (self.as_secs(), [(86_400, "d"), (3_600, "h"), (60, "m")]);
+        let fits = units.iter().find(|(size, _)| seconds >= *size && seconds.is_multiple_of(*size));
+        fits.map_or_else(|| format!("{seconds}s"), |(size, unit)| format!("{}{unit}", seconds / size))
     }
 }
 

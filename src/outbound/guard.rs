@@ -33,6 +33,10 @@ impl Guard {
         Self { names: Arc::new(names), allowed }
     }
 
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
     /// The same, allowing one URL's host and port too.
     pub(super) fn allowing(&self, url: &Url) -> Self {
         let host = url.host().map(|host| match host {

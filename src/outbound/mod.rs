@@ -14,7 +14,7 @@ mod guard;
 mod resolve;
 mod unpack;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 pub use error::OutboundError;
+pub use resolve::Caa;
 
 use crate::config::Target;
 use exchange::Head;
@@ -182,6 +183,23 @@ impl Outbound {
     pub fn allowing(&self, url: &Url) -> Self {
         let Inner { guard, tls, requests } = &*self.0;
         Self(Arc::new(Inner { guard: guard.allowing(url), tls: tls.clone(), requests: requests.clone() }))
+    }
+
+    /// The addresses of a name, whether they may be reached or not, IPv4 first.
+    ///
+    /// # Errors
+    /// When it has none, or they cannot be looked up.
+    pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, OutboundError> {
+        self.0.guard.names().addresses(name).await
+    }
+
+    /// A name's own records on who may give certificates for it (RFC 8659),
+    /// without those of the names above it.
+    ///
+    /// # Errors
+    /// When they cannot be looked up.
+    pub async fn caa(&self, name: &str) -> Result<Vec<Caa>, OutboundError> {
+        self.0.guard.names().caa(name).await
     }
 
     /// The same way out, which also trusts the certificate authorities of a PEM

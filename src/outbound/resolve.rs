@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::Name;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{TokioResolver, system_conf};
 
 use super::OutboundError;
@@ -21,6 +21,17 @@ const CACHE: u64 = 1024;
 const CACHE_TTL: Duration = Duration::from_secs(300);
 /// Addresses of a name that are looked at; more is a fault of its zone.
 const MAX_ADDRESSES: usize = 64;
+
+/// A record that says who may give certificates for a name (RFC 8659).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caa {
+    /// Whether whoever does not know the tag must not give any.
+    pub critical: bool,
+    /// What is said: `issue`, `issuewild`, or something else.
+    pub tag: String,
+    /// To whom.
+    pub value: String,
+}
 
 /// What the host's resolver is told by, and when these were last changed.
 const HOST_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
@@ -44,10 +55,7 @@ impl Names {
         let mut query = Name::from_ascii(name).map_err(|_| not_found())?;
         // Only a bare word is looked for in the host's search list.
         query.set_fqdn(query.num_labels() > 1);
-        let failed = |error: NetError| match error {
-            error if error.is_no_records_found() => not_found(),
-            error => OutboundError::Dns(name.into(), error.to_string()),
-        };
+        let failed = |error| failed(name, &error);
         let resolver = self.resolver().map_err(failed)?;
         let found = resolver.lookup_ip(query).await.map_err(failed)?;
         let mut addresses: Vec<_> = found.iter().collect();
@@ -59,6 +67,27 @@ impl Names {
         }
         addresses.sort_by_key(IpAddr::is_ipv6);
         Ok(addresses)
+    }
+
+    /// The name's own records on who may give certificates for it, not those of
+    /// the names above it.
+    pub(super) async fn caa(&self, name: &str) -> Result<Vec<Caa>, OutboundError> {
+        let mut query = Name::from_ascii(name).map_err(|_| OutboundError::HostNotFound(name.into()))?;
+        query.set_fqdn(true);
+        let resolver = self.resolver().map_err(|error| failed(name, &error))?;
+        let found = match resolver.lookup(query, RecordType::CAA).await {
+            Err(error) if error.is_no_records_found() => return Ok(Vec::new()),
+            found => found.map_err(|error| failed(name, &error))?,
+        };
+        let records = found.answers().iter().filter_map(|record| match &record.data {
+            RData::CAA(caa) => Some(Caa {
+                critical: caa.issuer_critical,
+                tag: caa.tag.to_ascii_lowercase(),
+                value: String::from_utf8_lossy(&caa.value).into_owned(),
+            }),
+            _ => None,
+        });
+        Ok(records.collect())
     }
 
     /// The resolver; a new one when the host's files have changed, as they do
@@ -86,6 +115,14 @@ impl Names {
         let resolver = builder.with_options(options).build()?;
         *current = Some((stamp, resolver.clone()));
         Ok(resolver)
+    }
+}
+
+fn failed(name: &str, error: &NetError) -> OutboundError {
+    if error.is_no_records_found() {
+        OutboundError::HostNotFound(name.into())
+    } else {
+        OutboundError::Dns(name.into(), error.to_string())
     }
 }
 

@@ -111,7 +111,7 @@ fn every_value_tells_where_it_comes_from_and_secrets_stay_hidden() {
     assert_eq!(shown(&said, "server.body_bytes"), value("2MiB", &format!("{}:2:1", file.path())));
     assert_eq!(shown(&said, "jobs.queue"), value("9", "environment AGENTD_JOBS_QUEUE"));
     assert_eq!(shown(&said, "jobs.concurrency"), value("3", &format!("{}:5:1", file.path())));
-    assert_eq!(shown(&said, "jobs.wait"), value("60s", "default"));
+    assert_eq!(shown(&said, "jobs.wait"), value("1m", "default"));
     assert_eq!(shown(&said, "data.database"), value("/x/y.db", "environment AGENT_DB_PATH"));
     assert_eq!(shown(&said, "auth.admin_key"), value("(secret)", "environment AGENT_ADMIN_KEY"));
     assert_eq!(shown(&said, "auth.metrics_token").0, "(secret)");

@@ -11,6 +11,8 @@ pub enum Record {
     Aaaa(&'static str),
     /// This name is another name for that one.
     Cname(&'static str),
+    /// Tag and value of a record on authorities (RFC 8659).
+    Caa(&'static str, &'static str),
 }
 
 /// How a question is answered.
@@ -87,6 +89,11 @@ fn name(text: &str) -> Vec<u8> {
     labels.chain([0]).collect()
 }
 
+fn caa(tag: &str, value: &str) -> Vec<u8> {
+    let length = u8::try_from(tag.len()).expect("a short tag");
+    [&[0, length], tag.as_bytes(), value.as_bytes()].concat()
+}
+
 fn message(query: &[u8], asked: u16, reply: &Reply) -> Vec<u8> {
     let end = 12 + query[12..].iter().position(|byte| *byte == 0).expect("a name") + 5;
     let mut answers = Vec::new();
@@ -99,6 +106,7 @@ fn message(query: &[u8], asked: u16, reply: &Reply) -> Vec<u8> {
                 Record::A(address) => (1, address.parse::<Ipv4Addr>().expect("IPv4").octets().to_vec()),
                 Record::Aaaa(address) => (28, address.parse::<Ipv6Addr>().expect("IPv6").octets().to_vec()),
                 Record::Cname(target) => (5, name(target)),
+                Record::Caa(tag, value) => (257, caa(tag, value)),
             };
             if kind != 5 && kind != asked {
                 continue;

@@ -3,13 +3,13 @@
 //! tests' own.
 
 mod charset;
-mod dns;
+pub mod dns;
 mod guard;
 mod limits;
 mod robots;
 mod search;
-mod site;
-mod tls;
+pub mod site;
+pub mod tls;
 
 use serde_json::{Value, json};
 

@@ -7,20 +7,26 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::dns::{Dns, Record};
 use super::*;
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Authority {
+pub fn authority() -> Authority {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority")
 }
 
-fn params(name: &str) -> CertificateParams {
+pub fn params(name: &str) -> CertificateParams {
     CertificateParams::new(vec![name.to_owned()]).expect("parameters")
 }
 
 /// A site with this certificate, signed by the authority or by itself.
 fn site(params: &CertificateParams, by: Option<&Authority>) -> Site {
+    let config = config(params, by);
+    Site::tls(config, |_, wire| reply(wire, "200 OK", &[("Content-Type", "text/plain")], b"encrypted"))
+}
+
+/// How a server with such a certificate speaks TLS.
+pub fn config(params: &CertificateParams, by: Option<&Authority>) -> ServerConfig {
     let key = KeyPair::generate().expect("a key");
     let certificate = match by {
         Some(authority) => params.signed_by(&key, authority).expect("a certificate"),
@@ -30,8 +36,7 @@ fn site(params: &CertificateParams, by: Option<&Authority>) -> Site {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS");
-    let config = config.with_no_client_auth().with_single_cert(chain, key).expect("a certificate");
-    Site::tls(config, |_, wire| reply(wire, "200 OK", &[("Content-Type", "text/plain")], b"encrypted"))
+    config.with_no_client_auth().with_single_cert(chain, key).expect("a certificate")
 }
 
 #[test]
