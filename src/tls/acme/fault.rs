@@ -130,3 +130,50 @@ fn shortened(text: &str) -> String {
     }
     short
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(kind: &str, detail: &str) -> Problem {
+        let text = serde_json::json!({ "type": format!("urn:ietf:params:acme:error:{kind}"), "detail": detail });
+        serde_json::from_value(text).expect("a problem")
+    }
+
+    fn fault(name: &str, detail: &str) -> Fault {
+        Fault::of(Error::Api(problem(name, detail)))
+    }
+
+    #[test]
+    fn what_an_authority_says_decides_what_is_done_next() {
+        assert_eq!(fault("accountDoesNotExist", "gone").kind, Kind::AccountLost);
+        for name in ["unauthorized", "connection", "dns", "tls", "incorrectResponse"] {
+            assert_eq!(fault(name, "no").kind, Kind::Proof, "{name}: another kind of proof may do");
+        }
+        for name in ["rateLimited", "serverInternal", "badNonce", "orderNotReady"] {
+            assert_eq!(fault(name, "no").kind, Kind::Later, "{name}: what is under way is kept");
+        }
+        for name in ["rejectedIdentifier", "caa", "malformed", "somethingNew"] {
+            assert_eq!(fault(name, "no").kind, Kind::Other, "{name}");
+        }
+    }
+
+    #[test]
+    fn it_is_said_what_to_do() {
+        assert!(fault("dns", "NXDOMAIN for a.example").what.starts_with("NXDOMAIN for a.example (dns); look whether"));
+        assert!(fault("connection", "could not resolve a.example").what.contains("in the DNS"));
+        assert!(fault("externalAccountRequired", "no").what.contains("acme.eab_kid"));
+        let long = fault("malformed", &format!("\u{1b}[2J{}", "x".repeat(5000))).what;
+        assert!(long.chars().count() < 700 && !long.contains('\u{1b}'), "{long}");
+    }
+
+    #[test]
+    fn several_faults_are_one_with_the_longest_pause() {
+        let hour = Duration::from_secs(3600);
+        let proofs = vec![fault("dns", "a").within("by http-01"), fault("tls", "b").with_pause(Some(hour))];
+        let all = Fault::all(proofs);
+        assert_eq!((all.kind, all.pause), (Kind::Proof, Some(hour)));
+        assert!(all.what.contains("by http-01: a") && all.what.contains("; b"), "{}", all.what);
+        assert_eq!(Fault::all(vec![fault("dns", "a"), fault("caa", "b")]).kind, Kind::Other);
+    }
+}
