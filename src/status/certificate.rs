@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Facts, LATE, Warning};
+use super::{LATE, Warning};
 use crate::clock::Timestamp;
-use crate::config::{CertName, TlsMode};
+use crate::config::CertName;
 use crate::tls::acme::{CertificateState, CertificateStatus};
 use crate::tls::{Shown, Source};
 
 /// What can be told of those that are shown, without looking anything up.
-pub(super) fn in_short(shown: &[Arc<Shown>], facts: &Facts, now: Timestamp) -> Vec<Warning> {
+pub(super) fn in_short(shown: &[Arc<Shown>], wanted: &[CertName], now: Timestamp) -> Vec<Warning> {
     // One that is made here is made again here, and nobody trusts it anyway.
     let trusted = shown.iter().filter(|shown| shown.source != Source::SelfSigned);
     let mut warnings: Vec<_> = trusted
@@ -18,10 +18,8 @@ pub(super) fn in_short(shown: &[Arc<Shown>], facts: &Facts, now: Timestamp) -> V
             ending(&names, shown.source == Source::Files, shown.not_after, now)
         })
         .collect();
-    if facts.mode == TlsMode::Acme {
-        let has = |name: &CertName| shown.iter().any(|it| it.source == Source::Acme && it.names.contains(name));
-        warnings.extend(facts.domains.iter().filter(|name| !has(name)).map(|name| missing(&name.to_string(), None)));
-    }
+    let has = |name: &CertName| shown.iter().any(|it| it.source == Source::Acme && it.names.contains(name));
+    warnings.extend(wanted.iter().filter(|name| !has(name)).map(|name| missing(&name.to_string(), None)));
     warnings
 }
 

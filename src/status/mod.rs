@@ -34,7 +34,6 @@ struct Facts {
     listen: SocketAddr,
     data: PathBuf,
     mode: TlsMode,
-    domains: Vec<CertName>,
 }
 
 /// What is looked at.
@@ -140,12 +139,7 @@ impl Status {
     /// Looks at these from now on.
     #[must_use]
     pub fn new(config: &Config, parts: Parts) -> Self {
-        let facts = Facts {
-            listen: config.server.listen,
-            data: config.data.dir.clone(),
-            mode: config.tls.mode,
-            domains: config.acme.domains.clone(),
-        };
+        let facts = Facts { listen: config.server.listen, data: config.data.dir.clone(), mode: config.tls.mode };
         Self { started_at: parts.clock.now(), parts, facts }
     }
 
@@ -165,7 +159,7 @@ impl Status {
             let until = first.not_after.to_string();
             parts.push(format!("certificate of {name} until {}", until.get(..10).unwrap_or(&until)));
         }
-        let certificates = certificate::in_short(&shown, &self.facts, now);
+        let certificates = certificate::in_short(&shown, &self.parts.acme.names(), now);
         parts.extend(self.warnings(None).into_iter().chain(certificates).map(|warning| warning.what));
         parts.join("; ")
     }
@@ -181,7 +175,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             state: self.state(),
             started_at: self.started_at,
-            address: self.facts.address(),
+            address: self.facts.address(&self.parts.acme.names()),
             data_dir: self.facts.data.display().to_string(),
             in_setup: !self.parts.users.any(),
             tls: TlsReport { mode: self.facts.mode_name(), certificates },
@@ -242,10 +236,10 @@ impl Facts {
         }
     }
 
-    fn address(&self) -> String {
+    fn address(&self, domains: &[CertName]) -> String {
         match self.mode {
             TlsMode::Off => format!("http://{}", self.listen),
-            TlsMode::Acme => https_address(&self.domains, self.listen),
+            TlsMode::Acme => https_address(domains, self.listen),
             TlsMode::SelfSigned | TlsMode::Files => https_address(&[], self.listen),
         }
     }

@@ -176,6 +176,8 @@ fn names_of_certificates_come_and_go() {
     assert_eq!(place.reload(&config("\"b.example.com\"")), "reloaded; these count now: acme.domains\n");
     let listed = place.server.ask(&["cert", "list"]);
     assert!(listed.contains("b.example.com") && !listed.contains("a.example.com"), "{listed}");
+    let status = place.server.agentd(&["status"]).out;
+    assert!(status.contains("https://b.example.com") && !status.contains("a.example.com"), "{status}");
     let said = place.refused(&format!("{}ca_file = \"/nowhere\"\n", config("\"c.example.com\"")));
     assert!(said.contains("acme.ca_file"), "{said}");
     let listed = place.server.ask(&["cert", "list"]);

@@ -155,6 +155,14 @@ impl Acme {
         Ok(())
     }
 
+    /// What certificates are to be had for; nothing where another source than
+    /// ACME is configured.
+    #[must_use]
+    pub fn names(&self) -> Vec<CertName> {
+        let settings = self.0.settings.read().unwrap_or_else(PoisonError::into_inner);
+        settings.iter().flat_map(|it| it.section.domains.iter().cloned()).collect()
+    }
+
     /// Looks again and again whether something is due, until `stop`.
     pub async fn run(&self, jobs: Jobs, stop: &CancellationToken) {
         if self.0.jobs.set(jobs).is_err() {
