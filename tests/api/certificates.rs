@@ -106,7 +106,7 @@ fn the_services_own_jobs_are_nobody_elses() {
     // It is no tool, whoever asks.
     assert!(!client.get("/v1/tools").expect(200).to_string().contains("certificate"));
     let body = json!({ "tool": "certificate.renew", "input": { "name": NAME, "now": true } });
-    let refused = client.post("/v1/jobs", &body).fault("invalid_request", "/tool");
+    let refused = client.post("/v1/jobs", &body).fault("unknown_tool", "/tool");
     assert!(!refused["detail"].as_str().is_some_and(|text| text.contains("did you mean \"certificate")), "{refused}");
     client.get(&format!("/v1/jobs/{job}")).problem(404, "not_found");
     client.post(&format!("/v1/jobs/{job}/retry"), &json!({})).problem(404, "not_found");

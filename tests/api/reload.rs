@@ -163,3 +163,25 @@ fn a_certificate_is_looked_at_at_once_and_a_broken_one_refused() {
     place.reload(&text);
     assert_eq!(shown(), second.serial);
 }
+
+#[test]
+fn names_of_certificates_come_and_go() {
+    let config = |names: &str| {
+        format!(
+            "[tls]\nmode = \"acme\"\n[acme]\ndomains = [{names}]\ndirectories = [\"http://127.0.0.1:1/directory\"]\n\
+             check_every = \"1d\"\n"
+        )
+    };
+    let place = Place::new(&config("\"a.example.com\""));
+    assert_eq!(place.reload(&config("\"b.example.com\"")), "reloaded; these count now: acme.domains\n");
+    let listed = place.server.ask(&["cert", "list"]);
+    assert!(listed.contains("b.example.com") && !listed.contains("a.example.com"), "{listed}");
+    let said = place.refused(&format!("{}ca_file = \"/nowhere\"\n", config("\"c.example.com\"")));
+    assert!(said.contains("acme.ca_file"), "{said}");
+    let listed = place.server.ask(&["cert", "list"]);
+    assert!(listed.contains("b.example.com") && !listed.contains("c.example.com"), "{listed}");
+    // Another source of certificates needs a restart, and what belongs to it too.
+    let said = place.reload("[tls]\nmode = \"self_signed\"\n");
+    assert!(said.contains("after a restart (systemctl restart agentd): acme."), "{said}");
+    assert!(said.contains("tls.mode"), "{said}");
+}

