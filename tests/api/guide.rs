@@ -67,8 +67,7 @@ fn steps(text: &str) -> Vec<Step> {
         let step = steps.last_mut();
         match (line.strip_prefix("$ "), step) {
             (None, Some(step)) if inside.is_some() => {
-                step.command.push('\n');
-                step.command.push_str(line);
+                step.command.extend(["\n", line]);
                 inside = inside.filter(|end| line != *end);
             }
             (None, Some(step)) => step.prints.push(line.into()),
