@@ -227,6 +227,9 @@ impl AcmeSection {
         if self.domains.is_empty() {
             reader.fault_at_key("tls.mode", "tls.mode = \"acme\" needs acme.domains too".into());
         }
+        if self.check_every < Duration::from_millis(100) {
+            reader.fault_at_key("acme.check_every", "acme.check_every must be at least 100ms".into());
+        }
         if self.directories.is_empty() {
             reader.fault_at_key("acme.directories", "acme.directories must name at least one".into());
         }

@@ -134,7 +134,7 @@ fn outbound(config: &Config) -> Result<Outbound, BuildError> {
         extra_ca: config.outbound.extra_ca.clone(),
     };
     let outbound = Outbound::new(options, &prometheus::Registry::new())?;
-    config.acme.ca_file.as_deref().map_or(Ok(outbound.clone()), |ca_file| outbound.trusting(ca_file))
+    config.acme.ca_file.as_deref().map_or(Ok(outbound.clone()), |ca_file| outbound.trusting("acme.ca_file", ca_file))
 }
 
 /// The findings, or that there were none in time.

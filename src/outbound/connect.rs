@@ -62,7 +62,7 @@ pub(super) async fn tls(
 
 /// How TLS is spoken: the host's certificate authorities, Mozilla's where the
 /// host has none, and those of a file.
-pub(super) fn tls_config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, BuildError> {
+pub(super) fn tls_config(extra_ca: Option<(&'static str, &Path)>) -> Result<Arc<ClientConfig>, BuildError> {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
@@ -73,8 +73,8 @@ pub(super) fn tls_config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, B
         tracing::info!("this host has no certificate authorities; using the built-in ones");
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    if let Some(path) = extra_ca {
-        let fault = |why: String| BuildError::ExtraCa { path: path.to_owned(), why };
+    if let Some((setting, path)) = extra_ca {
+        let fault = |why: String| BuildError::ExtraCa { setting, path: path.to_owned(), why };
         let certificates = CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?;
         let mut any = false;
         for certificate in certificates {

@@ -57,8 +57,10 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The file of certificate authorities cannot be used.
-    #[error("the certificate authorities in {} cannot be used: {why}", path.display())]
+    #[error("{setting}: the certificate authorities in {} cannot be used: {why}", path.display())]
     ExtraCa {
+        /// The setting that names it.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -172,7 +174,7 @@ impl Outbound {
         let requests = Opts::new("agentd_outbound_requests_total", "Requests to others, by how they ended.");
         let requests = IntCounterVec::new(requests, &["outcome"])?;
         metrics.register(Box::new(requests.clone()))?;
-        let tls = connect::tls_config(options.extra_ca.as_deref())?;
+        let tls = connect::tls_config(options.extra_ca.as_deref().map(|path| ("outbound.extra_ca", path)))?;
         let guard = Guard::new(Names::new(options.nameservers), options.allow);
         Ok(Self(Arc::new(Inner { guard, tls, requests })))
     }
@@ -203,13 +205,13 @@ impl Outbound {
     }
 
     /// The same way out, which also trusts the certificate authorities of a PEM
-    /// file.
+    /// file, which a setting names.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn trusting(&self, ca_file: &Path) -> Result<Self, BuildError> {
+    pub fn trusting(&self, setting: &'static str, ca_file: &Path) -> Result<Self, BuildError> {
         let Inner { guard, requests, .. } = &*self.0;
-        let tls = connect::tls_config(Some(ca_file))?;
+        let tls = connect::tls_config(Some((setting, ca_file)))?;
         Ok(Self(Arc::new(Inner { guard: guard.clone(), tls, requests: requests.clone() })))
     }
 

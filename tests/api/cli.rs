@@ -419,11 +419,12 @@ fn a_full_queue_is_worth_another_try() {
     let submit = ["job", "submit", "--tool", "test.gate", "--input", &input];
     let mut first = Running::start(server.verb(&[&submit[..], &["--follow", "--json"]].concat()));
     first.until("job.started");
-    server.ask(&submit);
+    let second = server.ask(&submit);
     let said = server.agentd(&submit).refused(75);
     assert!(said.contains("waiting already"), "{said}");
     gate.open();
     assert_eq!(first.end().0, 0);
+    server.ask(&["job", "follow", second.trim()]);
 }
 
 #[test]

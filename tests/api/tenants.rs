@@ -115,7 +115,7 @@ fn a_deleted_tenant_takes_everything_along() {
     admin.get(&format!("/admin/tenants/{tenant}/keys")).problem(404, "not_found");
     // Clearing away goes on behind the answer.
     eventually("its rows are gone", || {
-        let counts = ["tenants", "api_keys", "jobs", "job_events", "job_steps", "idempotency"]
+        let counts = ["tenants WHERE no > 0", "api_keys", "jobs", "job_events", "job_steps", "idempotency"]
             .map(|table| count(&server, table));
         (counts == [0; 6]).then_some(())
     });
@@ -161,7 +161,7 @@ fn a_new_tenant_inherits_nothing_of_a_deleted_one() {
     let body = json!({ "tool": "echo", "input": "first" });
     let old = first.post_with("/v1/jobs?wait=10", &[("Idempotency-Key", "k")], &body).expect(200);
     assert_eq!(server.admin().delete(&format!("/admin/tenants/{id}")).status, 204);
-    eventually("its row is gone", || (count(&server, "tenants") == 0).then_some(()));
+    eventually("its row is gone", || (count(&server, "tenants WHERE no > 0") == 0).then_some(()));
     let second = server.anyone().with_key(&server.key(&server.tenant("second")));
     let new = second.post_with("/v1/jobs?wait=10", &[("Idempotency-Key", "k")], &body).expect(200);
     assert_eq!(new["status"], "succeeded");

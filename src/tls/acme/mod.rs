@@ -100,7 +100,7 @@ pub enum SettingsError {
     #[error("acme.eab_key: {0}")]
     Eab(String),
     /// The authorities of `acme.ca_file` cannot be read.
-    #[error("acme.ca_file: {0}")]
+    #[error(transparent)]
     Ca(#[from] outbound::BuildError),
     /// The database cannot be read.
     #[error(transparent)]
@@ -198,7 +198,7 @@ impl Inner {
         };
         let mut outbound = self.outbound.clone();
         if let Some(file) = &section.ca_file {
-            outbound = outbound.trusting(file)?;
+            outbound = outbound.trusting("acme.ca_file", file)?;
         }
         for directory in section.directories.iter().chain(&section.staging) {
             outbound = outbound.allowing(directory);
