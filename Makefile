@@ -43,8 +43,8 @@ test-systemd: build-deps ## the units in a booted systemd (a small Debian, fetch
 	tests/systemd/run
 
 test-tls-scan: build-deps ## what testssl.sh finds, about two minutes
-	@command -v testssl >/dev/null || { \
-		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends testssl.sh; }
+	@command -v testssl >/dev/null && command -v jq >/dev/null || { \
+		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends testssl.sh jq; }
 	cargo build --locked --bins
 	tests/tls/scan
 
@@ -52,10 +52,10 @@ build-deps: ## a C compiler for the libraries that are C
 	@command -v cc >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev; }
 
 test-deps: build-deps ## what the tests run beside agentd
-	@for tool in curl promtool mount chattr pebble pebble-challtestsrv caddy; do command -v $$tool >/dev/null || missing=1; done; \
+	@for tool in curl openssl promtool mount unshare script chattr pebble pebble-challtestsrv caddy; do command -v $$tool >/dev/null || missing=1; done; \
 	if [ -n "$$missing" ]; then \
 		$(SUDO) apt-get update -q && \
-		$(SUDO) apt-get install -y -q --no-install-recommends curl prometheus mount e2fsprogs pebble caddy; \
+		$(SUDO) apt-get install -y -q --no-install-recommends curl openssl prometheus mount util-linux bsdutils e2fsprogs pebble caddy; \
 	fi
 
 lint: ## formatting, clippy, documentation links
