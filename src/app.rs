@@ -455,7 +455,8 @@ fn build_auth(config: &Config, clock: &Clock) -> Result<Auth, BuildError> {
     let token = config.auth.metrics_token.resolve().map_err(BuildError::Secret)?;
     let limits = Arc::new(Limits::new(config.limits.requests_per_minute));
     let cors = Arc::new(Cors::new(config.cors.clone()));
-    Ok(Auth::new(hasher, clock.clone(), limits, cors, &admin, token.as_deref()))
+    let secure = config.tls.mode != TlsMode::Off;
+    Ok(Auth::new(hasher, clock.clone(), limits, cors, &admin, token.as_deref(), secure))
 }
 
 /// A secret that nobody configured: made at the first start and kept in the

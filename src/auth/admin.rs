@@ -83,7 +83,8 @@ pub(super) fn signed_in(request: &HttpRequest, to_change: Role) -> Result<Option
 }
 
 fn by_cookie(request: &HttpRequest, auth: &Auth, to_change: Role) -> Result<Presented, Problem> {
-    let token = cookie(request.headers()).and_then(SessionToken::read).ok_or_else(Problem::unauthorized)?;
+    let token =
+        cookie(request.headers(), auth.secure).and_then(SessionToken::read).ok_or_else(Problem::unauthorized)?;
     let session = auth.sessions.find(&token.mac(&auth.hasher), auth.clock.now());
     let session = session.ok_or_else(Problem::unauthorized)?;
     if matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -122,12 +123,12 @@ fn on_this_machine(request: &HttpRequest) -> Result<(), Problem> {
     Err(problem.with_hint("sign in to that machine and run agentd setup there"))
 }
 
-/// The session's cookie.
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+/// The session's cookie. Over TLS only the one that no other host can have set.
+fn cookie(headers: &HeaderMap, secure: bool) -> Option<&str> {
     let lines = || headers.get_all(header::COOKIE).filter_map(|line| line.to_str().ok());
     let pairs = || lines().flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let named = |wanted: &str| pairs().find(|(name, _)| *name == wanted).map(|(_, value)| value);
-    named(COOKIE).or_else(|| named(PLAIN_COOKIE))
+    named(COOKIE).or_else(|| named(PLAIN_COOKIE).filter(|_| !secure))
 }
 
 /// The header that gives a browser its cookie, or takes it away where there is
@@ -159,7 +160,8 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.append(header::COOKIE, HeaderValue::from_static(line));
-            assert_eq!(cookie(&headers), found, "{line}");
+            assert_eq!(cookie(&headers, false), found, "{line}");
+            assert_eq!(cookie(&headers, true), found.filter(|found| *found == "a"), "{line}");
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Auth {
     pub sessions: Arc<Sessions>,
     hasher: KeyHasher,
     clock: Clock,
+    /// Whether the service speaks TLS.
+    secure: bool,
     admin: Mac,
     metrics_token: RwLock<Option<Mac>>,
     throttle: Throttle,
@@ -60,8 +62,10 @@ impl Auth {
         cors: Arc<Cors>,
         admin_key: &str,
         metrics_token: Option<&str>,
+        secure: bool,
     ) -> Self {
         Self {
+            secure,
             keyring: Arc::new(Keyring::new(limits.clone())),
             admin: hasher.mac(admin_key),
             metrics_token: RwLock::new(metrics_token.map(|token| hasher.mac(token))),

@@ -145,6 +145,10 @@ fn write_as(partial: &Path, like: &Path, text: &str) -> std::io::Result<()> {
             rustix::fs::fchown(&file, Some(Uid::from_raw(found.uid())), Some(Gid::from_raw(found.gid())))?;
         }
         file.set_permissions(std::fs::Permissions::from_mode(found.mode() & 0o7777))?;
+    } else {
+        // The service has to read it, whatever the mask of whoever makes it; there
+        // are no secrets in what is written here.
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
     }
     file.write_all(text.as_bytes())?;
     file.sync_all()

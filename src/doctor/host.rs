@@ -59,6 +59,8 @@ fn folder(dir: &Path) -> Finding {
 fn owners(dir: &Path) -> Option<Finding> {
     let owner = std::fs::metadata(dir).ok()?.uid();
     let entries = std::fs::read_dir(dir).ok()?.flatten();
+    // Of the file system's own, where the folder is where a volume begins.
+    let entries = entries.filter(|entry| entry.file_name() != "lost+found");
     let foreign = entries.filter(|entry| entry.metadata().is_ok_and(|file| file.uid() != owner));
     let names: Vec<_> = foreign.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     let first = names.first()?;

@@ -30,6 +30,9 @@ use crate::tls::{Certificates, HttpChallenges, Source};
 
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a connection that is closed is still read from: a client that is
+/// sending a body that was refused would otherwise never see the answer.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// How long answers in flight may take once jobs have been drained.
 const GRACE_SECONDS: u64 = 5;
 /// How long it may take until a connection that was accepted is at its worker.
@@ -181,6 +184,7 @@ where
         .graceful_shutdown_signal(stopping)
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(head_time)
+        .client_disconnect_timeout(LINGER)
         // Whoever closes has hung up: what it waited for is not waited for any more.
         .h1_allow_half_closed(false)
         .on_connect_ext(on_connect)

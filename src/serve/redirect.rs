@@ -11,6 +11,7 @@ use actix_http::{HttpMessage as _, HttpService, KeepAlive, Method, Request, Resp
 use actix_web::dev::{ServiceFactory, fn_service};
 use tokio::net::TcpStream;
 
+use super::front::LINGER;
 use crate::tls::HttpChallenges;
 
 /// Connections at the same time.
@@ -29,6 +30,7 @@ pub(super) fn service(challenges: HttpChallenges, https_port: u16) -> impl Servi
     HttpService::build()
         .keep_alive(KeepAlive::Disabled)
         .client_request_timeout(HEAD_TIME)
+        .client_disconnect_timeout(LINGER)
         .h1_allow_half_closed(false)
         .h1(fn_service(answer))
         .tcp()

@@ -67,14 +67,9 @@ impl Setup {
         if self.users.any() {
             return self.forget();
         }
-        match self.renew() {
-            Ok((_, ends_at)) => {
-                let file = self.file.display();
-                tracing::info!(%file, %ends_at, "not set up yet; agentd setup makes the first user");
-            }
-            // It can still be had over the control socket.
-            Err(error) => tracing::warn!(%error, "the setup token cannot be written to its file"),
-        }
+        let (_, ends_at) = self.renew();
+        let file = self.file.display();
+        tracing::info!(%file, %ends_at, "not set up yet; agentd setup makes the first user");
     }
 
     /// Forgets the token and removes its file.
@@ -88,13 +83,16 @@ impl Setup {
     }
 
     /// A new token in the place of the one there is; its text, and when it ends.
-    fn renew(&self) -> Result<(String, Timestamp), std::io::Error> {
+    fn renew(&self) -> (String, Timestamp) {
         let (token, text) = Token::generate(self.clock.now());
         let mut kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         let ends_at = token.ends_at;
         *kept = Some(token);
-        token::write(&self.file, &text)?;
-        Ok((text, ends_at))
+        // It can still be had over the control socket.
+        if let Err(error) = token::write(&self.file, &text) {
+            tracing::warn!(%error, file = %self.file.display(), "the setup token cannot be written to its file");
+        }
+        (text, ends_at)
     }
 
     /// Whether this is the token. Never says what is wrong with it.

@@ -114,6 +114,6 @@ async fn renew(_: Admin, setup: web::Data<Setup>, _: NoQuery) -> Result<HttpResp
     if setup.users.any() {
         return Err(already_set_up());
     }
-    let (token, expires_at) = setup.renew().map_err(Problem::internal)?;
+    let (token, expires_at) = setup.renew();
     Ok(HttpResponse::Created().insert_header(("Cache-Control", "no-store")).json(TokenView { token, expires_at }))
 }

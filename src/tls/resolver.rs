@@ -68,12 +68,14 @@ impl Certificates {
     /// for the same names.
     pub fn install(&self, new: Shown) {
         let mut shown = self.0.shown.write().unwrap_or_else(PoisonError::into_inner);
-        let mut rest: Vec<_> =
-            shown.iter().filter(|old| old.source != new.source || old.names != new.names).cloned().collect();
-        rest.push(Arc::new(new));
+        let before = shown.iter().position(|old| old.source == new.source && old.names == new.names);
+        // In its place, so that a renewal does not change what is shown first.
+        match before {
+            Some(place) => shown[place] = Arc::new(new),
+            None => shown.push(Arc::new(new)),
+        }
         // One that clients trust comes before one that they do not.
-        rest.sort_by_key(|shown| shown.source == Source::SelfSigned);
-        *shown = rest;
+        shown.sort_by_key(|shown| shown.source == Source::SelfSigned);
     }
 
     /// Shows those no longer that are not wanted any more.
@@ -99,12 +101,26 @@ impl Certificates {
         self.0.challenges.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    /// The certificate for a name; the first of all when there is none for it
-    /// or no name was said.
+    /// The certificate for a name: one that clients trust, for this name rather
+    /// than for many, and of those the one that lasts longest. Who says no name
+    /// has called an address, so one for an address comes first, else the first
+    /// of all; that one also where there is none for the name.
     fn of(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let shown = self.0.shown.read().unwrap_or_else(PoisonError::into_inner);
-        let by_name = name.and_then(|name| shown.iter().find(|shown| shown.names.iter().any(|it| fits(it, name))));
-        by_name.or_else(|| shown.first()).map(|shown| shown.key.clone())
+        let is_trusted = |shown: &Shown| shown.source != Source::SelfSigned;
+        let found = match name {
+            Some(name) => {
+                let fitting = |shown: &&Arc<Shown>| shown.names.iter().any(|it| fits(it, name));
+                let is_exact = |shown: &Shown| shown.names.iter().any(|it| !it.is_wildcard() && fits(it, name));
+                let worth = |shown: &&Arc<Shown>| (is_trusted(shown), is_exact(shown), shown.not_after);
+                shown.iter().filter(fitting).max_by_key(worth)
+            }
+            None => {
+                let is_address = |it: &CertName| matches!(it, CertName::Ip(_));
+                shown.iter().find(|shown| is_trusted(shown) && shown.names.iter().any(is_address))
+            }
+        };
+        found.or_else(|| shown.first()).map(|shown| shown.key.clone())
     }
 }
 
@@ -148,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_certificate_for_the_name_is_shown_and_else_the_first() {
+    fn the_certificate_for_the_name_is_shown_and_that_of_the_address_where_none_is_said() {
         let certificates = Certificates::default();
         assert!(certificates.of(Some("a.test")).is_none(), "there is none");
         let own = shown(Source::SelfSigned, &["localhost", "a.test"]);
@@ -165,7 +181,7 @@ mod tests {
             (Some("b.test"), &one),
             (Some("x.y.b.test"), &one),
             (Some("elsewhere.test"), &one),
-            (None, &one),
+            (None, &all),
         ] {
             let found = certificates.of(name).expect("one");
             assert!(Arc::ptr_eq(&found, &expected.key), "{name:?}");

@@ -69,12 +69,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         // Asked for before anything is changed, and only when it is needed.
         let is_first = before.as_ref().is_none_or(|before| before.in_setup);
         let password = if is_first { Some(plan.password.get(plan.admin.as_str())?) } else { None };
-        if configure(&file, &plan, &sources)? {
-            eprintln!("{} has been changed", file.display());
-        } else {
-            eprintln!("{} says all this already", file.display());
-        }
-        let outcome = bring_up(&running, &plan, before, password.as_ref(), arguments).await?;
+        let changed = configure(&file, &plan, &sources)?;
+        let what = if changed { "has been changed" } else { "says all this already" };
+        eprintln!("{} {what}", file.display());
+        // What has been changed counts after a restart.
+        let current = before.as_ref().is_some_and(|before| !changed && before.is_current(&plan));
+        let outcome = bring_up(&running, &plan, (before.is_some(), current), password.as_ref(), arguments).await?;
         tell(&plan, &outcome, password.as_ref(), control.json);
         // All that is left goes on by itself.
         if outcome.certificates.is_waiting { Err(Failure::Told(exit::TRY_AGAIN)) } else { Ok(()) }
@@ -118,30 +118,51 @@ fn configure(file: &Path, plan: &Plan, sources: &Sources) -> Result<bool, Failur
 async fn bring_up(
     running: &Running,
     plan: &Plan,
-    before: Option<running::Report>,
+    (is_running, is_current): (bool, bool),
     password: Option<&Chosen>,
     arguments: &Arguments,
 ) -> Result<Outcome, Failure> {
-    let is_current = before.as_ref().is_some_and(|before| before.is_current(plan));
-    let is_live = is_current || (!arguments.no_restart && running.restart(before.is_some())?);
+    let is_live = is_current || (!arguments.no_restart && running.restart(is_running)?);
     let now = if is_live && !is_current { running.until_current(plan).await? } else { running.must_look().await? };
     let made = match password {
         Some(password) if now.in_setup => Some(running.complete(plan, password).await?),
         _ => None,
     };
-    let certificates = if is_live { running.follow(plan, arguments.wait).await? } else { Seen::default() };
+    // Seen this once, so it is shown before anything else can go wrong.
+    if !arguments.control.json {
+        tell_made(plan, made.as_ref(), password);
+    }
+    let certificates = if is_live { running.follow(plan, arguments.wait).await } else { Seen::default() };
     Ok(Outcome { made, is_live, certificates })
 }
 
+/// The password, where it was made up here and nobody has seen it.
+fn generated<'a>(made: Option<&Made>, password: Option<&'a Chosen>) -> Option<&'a str> {
+    password.filter(|chosen| chosen.generated && made.is_some()).map(|chosen| chosen.password.reveal())
+}
+
+fn tell_made(plan: &Plan, made: Option<&Made>, password: Option<&Chosen>) {
+    line("console", &plan.address());
+    let Some(made) = made else { return line("admin", "there was one already; agentd admin list shows who") };
+    line("admin", &plain(&made.admin));
+    if let Some(password) = generated(Some(made), password) {
+        line("password", &format!("{password}  (shown this once)"));
+    }
+    line("tenant", &format!("{}  {}", plain(&plan.tenant), plain(&made.tenant_id)));
+    line("API key", &format!("{}  (shown this once)", plain(&made.key)));
+}
+
+fn line(name: &str, text: &str) {
+    super::print_line(format_args!("{name:<12}{text}"));
+}
+
 fn tell(plan: &Plan, outcome: &Outcome, password: Option<&Chosen>, json: bool) {
-    let generated = password.filter(|chosen| chosen.generated && outcome.made.is_some());
-    let generated = generated.map(|chosen| chosen.password.reveal());
     if json {
         let made = outcome.made.as_ref();
         let value = json!({
             "address": plan.address(),
             "admin": made.map(|made| &made.admin),
-            "password": generated,
+            "password": generated(made, password),
             "tenant_id": made.map(|made| &made.tenant_id),
             "key": made.map(|made| &made.key),
             "needs_restart": !outcome.is_live,
@@ -149,19 +170,6 @@ fn tell(plan: &Plan, outcome: &Outcome, password: Option<&Chosen>, json: bool) {
         });
         say!("{value}");
         return;
-    }
-    let line = |name: &str, text: &str| super::print_line(format_args!("{name:<12}{text}"));
-    line("console", &plan.address());
-    match &outcome.made {
-        Some(made) => {
-            line("admin", &plain(&made.admin));
-            if let Some(password) = generated {
-                line("password", &format!("{password}  (shown this once)"));
-            }
-            line("tenant", &format!("{}  {}", plain(&plan.tenant), plain(&made.tenant_id)));
-            line("API key", &format!("{}  (shown this once)", plain(&made.key)));
-        }
-        None => line("admin", "there was one already; agentd admin list shows who"),
     }
     for row in &outcome.certificates.rows {
         line("certificate", &certificate(row));

@@ -94,7 +94,7 @@ impl Running {
             Command::new("systemctl").args(arguments).stdin(Stdio::null()).stderr(Stdio::piped()).output()
         };
         let state = systemctl(&["is-active", "agentd.service"]).map(|output| output.stdout).unwrap_or_default();
-        if !matches!(state.trim_ascii(), b"active" | b"activating" | b"reloading") {
+        if !matches!(state.trim_ascii(), b"active" | b"activating" | b"reloading" | b"failed") {
             if is_running {
                 return Ok(false);
             }
@@ -152,11 +152,15 @@ impl Running {
 
     /// Waits until every name has its certificate, or for so long, and says what
     /// goes wrong meanwhile.
-    pub(super) async fn follow(&self, plan: &Plan, wait: Duration) -> Result<Seen, Failure> {
+    pub(super) async fn follow(&self, plan: &Plan, wait: Duration) -> Seen {
         let (start, mut told) = (Instant::now(), BTreeSet::new());
+        let mut rows = Vec::new();
         eprintln!("waiting for the certificate");
         loop {
-            let rows = self.must_look().await?.ordered();
+            // A service that cannot answer for a moment is asked again.
+            if let Ok(report) = self.must_look().await {
+                rows = report.ordered();
+            }
             for row in rows.iter().filter(|row| row["problem"].is_string()) {
                 let what = format!("not yet: {}: {}", field(row, "name"), field(row, "problem"));
                 // With the time it is another problem each time.
@@ -167,7 +171,7 @@ impl Running {
             let has = |name: &String| rows.iter().any(|row| row["name"] == **name && row["not_after"].is_string());
             let is_waiting = !plan.domains.iter().map(ToString::to_string).all(|name| has(&name));
             if !is_waiting || start.elapsed() >= wait {
-                return Ok(Seen { rows, is_waiting });
+                return Seen { rows, is_waiting };
             }
             tokio::time::sleep(LOOK).await;
         }

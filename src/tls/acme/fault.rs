@@ -49,6 +49,22 @@ impl Fault {
         }
     }
 
+    /// What a request for an account or an order is refused for has nothing to do
+    /// with a proof, whatever it is called.
+    pub(super) fn of_request(error: Error) -> Self {
+        let said = match &error {
+            Error::Api(problem) if kind(problem) == Kind::Proof => problem.to_string(),
+            _ => return Self::of(error),
+        };
+        let advice = "the authority refuses our account, or what belongs to it (acme.eab_kid, acme.eab_key)";
+        Self::new(Kind::Other, format!("{}; {advice}", shortened(&said)))
+    }
+
+    /// Whether a problem would meet any other request as well.
+    pub(super) fn is_of_all(problem: &Problem) -> bool {
+        matches!(kind(problem), Kind::Later | Kind::AccountLost)
+    }
+
     pub(super) fn within(mut self, place: &str) -> Self {
         self.what = format!("{place}: {}", self.what);
         self

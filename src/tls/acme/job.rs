@@ -78,7 +78,7 @@ async fn run(inner: &Arc<Inner>, call: &Call) -> Outcome {
         inner,
         settings: &settings,
         name,
-        is_retry: row.failures > 0,
+        failures: row.failures,
         replaces: replaces.map(|(certificate, stored)| (certificate, stored.directory.clone())),
     };
     let too_long = |_| Err(Fault::new(Kind::Later, format!("the attempt took longer than {} s", TIME.as_secs())));
@@ -94,10 +94,15 @@ fn internal(error: &impl ToString) -> Failure {
 
 async fn succeeded(inner: &Inner, name: &CertName, issued: Stored) -> Result<String, db::Error> {
     let (key, stored) = (name.to_string(), issued.clone());
+    let alone = inner.installing.lock().await;
     inner.db.write(move |tx| sql::succeed(tx, &key, &stored)).await?;
     let directory = issued.directory.clone();
     let row = Row { issued: Some(issued), ..Row::default() };
-    inner.install(name, &row);
+    let is_wanted = inner.current().is_some_and(|settings| settings.section.domains.contains(name));
+    if is_wanted {
+        inner.install(name, &row);
+    }
+    drop(alone);
     let until = parsed(name, &row).map(|parsed| parsed.validity.until);
     tracing::info!(%name, directory, until = until.map(|until| until.to_string()), "a certificate was issued");
     // So that it is asked for the authority's suggestion.

@@ -76,6 +76,11 @@ struct Inner {
     /// Held while an account is looked for or made, so that names whose
     /// certificates are ordered at the same time share one.
     registering: tokio::sync::Mutex<()>,
+    /// Held from looking at what is kept to showing it.
+    installing: tokio::sync::Mutex<()>,
+    /// Held while a record of `dns-01` is there: programs that set them often
+    /// cannot do two things at once.
+    dns_turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The settings, ready to be used.
@@ -125,6 +130,8 @@ impl Acme {
             changed: Notify::new(),
             jobs: OnceLock::new(),
             registering: tokio::sync::Mutex::default(),
+            installing: tokio::sync::Mutex::default(),
+            dns_turn: Arc::default(),
         })))
     }
 
@@ -139,6 +146,8 @@ impl Acme {
             TlsMode::Off | TlsMode::SelfSigned | TlsMode::Files => None,
         };
         let names = settings.iter().flat_map(|it| it.section.domains.clone()).collect::<Vec<_>>();
+        // What is issued meanwhile must not be hidden by what was read before.
+        let _alone = self.0.installing.lock().await;
         let mut rows = Vec::new();
         for name in &names {
             rows.push((name, self.0.row(name).await?));
@@ -271,7 +280,10 @@ impl Inner {
     /// Asks the authority when it suggests to renew, if it is time to ask.
     async fn ask_window(&self, name: &CertName, row: Row, settings: &Settings) -> Result<Row, db::Error> {
         let now = self.clock.now();
-        let Some(stored) = row.issued.as_ref().filter(|_| row.ask_window_at.is_none_or(|at| at <= now)) else {
+        // Further away than it is ever set, it was set while the clock was wrong.
+        let longest = now.plus(policy::ask_again(Duration::MAX));
+        let is_time = row.ask_window_at.is_none_or(|at| at <= now || at > longest);
+        let Some(stored) = row.issued.as_ref().filter(|_| is_time) else {
             return Ok(row);
         };
         let (window, again_in) = match self.suggestion(name, stored, settings).await {
@@ -282,8 +294,8 @@ impl Inner {
                 (row.window, Duration::from_secs(6 * 3600))
             }
         };
-        let (key, ask_at) = (name.to_string(), now.plus(policy::ask_again(again_in)));
-        self.db.write(move |tx| sql::set_window(tx, &key, window, ask_at)).await?;
+        let (key, issued_at, ask_at) = (name.to_string(), stored.issued_at, now.plus(policy::ask_again(again_in)));
+        self.db.write(move |tx| sql::set_window(tx, &key, issued_at, window, ask_at)).await?;
         Ok(Row { window, ask_window_at: Some(ask_at), ..row })
     }
 
@@ -348,6 +360,8 @@ fn next(name: &CertName, row: &Row, now: Timestamp) -> (Timestamp, Why) {
         }
         _ => (Timestamp::from_micros(0), Why::Missing),
     };
-    // After a failure the pause decides, and then the reason still holds.
-    (row.next_attempt_at.map_or(due, |at| at.max(due)), why)
+    // After a failure the pause decides, and then the reason still holds. One from
+    // the future was written while the clock was wrong.
+    let pause = row.next_attempt_at.filter(|_| row.problem_at.is_none_or(|at| at <= now));
+    (pause.map_or(due, |at| at.max(due)), why)
 }

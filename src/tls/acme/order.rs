@@ -31,8 +31,8 @@ pub(super) struct Attempt<'a> {
     pub inner: &'a Inner,
     pub settings: &'a Settings,
     pub name: &'a CertName,
-    /// Whether the last attempt failed.
-    pub is_retry: bool,
+    /// Attempts that failed since the last success.
+    pub failures: u32,
     /// The certificate that is to be replaced, and where it was issued.
     pub replaces: Option<(CertificateIdentifier<'static>, String)>,
 }
@@ -43,7 +43,7 @@ impl Attempt<'_> {
     pub(super) async fn run(&self) -> Result<Stored, Fault> {
         let section = &self.settings.section;
         // What is under way already needs no trial.
-        let on_trial = self.is_retry && self.kept().await?.is_none();
+        let on_trial = self.failures > 0 && self.kept().await?.is_none();
         if let Some(staging) = section.staging.as_ref().filter(|_| on_trial) {
             match self.at(staging, true).await {
                 Ok(_) => {}
@@ -62,7 +62,9 @@ impl Attempt<'_> {
                 Err(fault) => faults.push(fault.within(&format!("at {directory}"))),
             }
         }
-        Err(Fault::all(faults))
+        // The one that wants to be left alone longest must not silence the others.
+        let pause = faults.iter().map(|fault| fault.pause).min().flatten();
+        Err(Fault { pause, ..Fault::all(faults) })
     }
 
     async fn at(&self, directory: &Url, trial: bool) -> Result<Stored, Fault> {
@@ -88,7 +90,7 @@ impl Attempt<'_> {
                 Ok(issued) => return Ok(issued),
                 // The order stays for the next attempt when the directory could
                 // not be asked.
-                Err(fault) if matches!(fault.kind, Kind::Later | Kind::AccountLost) => return Err(fault),
+                Err(fault) if fault.kind == Kind::AccountLost || self.may_wait(&fault) => return Err(fault),
                 Err(fault) => {
                     tracing::info!(name = %self.name, "the order under way has come to nothing: {}", fault.what);
                 }
@@ -108,6 +110,13 @@ impl Attempt<'_> {
             return Err(Fault::new(Kind::Other, what));
         }
         Err(Fault::all(faults))
+    }
+
+    /// Whether an order may still come to something. One that has been waited for
+    /// in vain for hours does not, whatever the directory says.
+    fn may_wait(&self, fault: &Fault) -> bool {
+        const IN_VAIN: u32 = 12;
+        fault.kind == Kind::Later && self.failures < IN_VAIN
     }
 
     /// The account with the directory; made where there is none yet.
@@ -145,7 +154,7 @@ impl Attempt<'_> {
         let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let eab = self.settings.eab.as_ref().map(|eab| ExternalAccountKey::new(eab.kid.clone(), &eab.key));
         let make = async || self.library(pause).create(&new, directory.to_string(), eab.as_ref()).await;
-        let (account, credentials) = again!(make()).map_err(Fault::of)?;
+        let (account, credentials) = again!(make()).map_err(Fault::of_request)?;
         let credentials = serde_json::to_string(&credentials).map_err(|error| Fault::of(error.into()))?;
         let (key, now) = (directory.to_string(), self.inner.clock.now());
         self.inner.db.write(move |tx| sql::set_account(tx, &key, &credentials, now)).await?;
@@ -219,11 +228,14 @@ impl Attempt<'_> {
                 // certificate is as good.
                 Err(Error::Unsupported(_)) => {}
                 Err(Error::Other(error)) if error.to_string().starts_with("replaces field mismatch") => {}
-                Err(Error::Api(problem)) if is(&problem, "alreadyReplaced") || is(&problem, "malformed") => {}
-                Err(error) => return Err(Fault::of(error)),
+                // Also where another account had ordered it.
+                Err(Error::Api(problem)) if !Fault::is_of_all(&problem) => {
+                    tracing::info!(name = %self.name, "the order cannot say what it replaces: {problem}");
+                }
+                Err(error) => return Err(Fault::of_request(error)),
             }
         }
-        again!(account.new_order(&wanted)).map_err(Fault::of)
+        again!(account.new_order(&wanted)).map_err(Fault::of_request)
     }
 
     async fn drive(
@@ -263,6 +275,7 @@ impl Attempt<'_> {
             certificates: self.inner.certificates.clone(),
             http: self.inner.http.clone(),
             dns_hook: self.settings.section.dns_hook.clone(),
+            dns_turn: self.inner.dns_turn.clone(),
         };
         let mut shown: Option<Proof> = None;
         let mut unprovable: Option<Fault> = None;
@@ -311,10 +324,13 @@ impl Attempt<'_> {
         match again!(order.poll_ready(&POLLS)) {
             Ok(_) => Ok(()),
             // An order that fails says so in general only.
-            Err(Error::Api(problem)) if !is(&problem, "accountDoesNotExist") => {
+            Err(Error::Api(problem)) if !Fault::is_of_all(&problem) => {
                 Err(refusal(order).await.or(|| Fault::of(Error::Api(problem)).of_kind(Kind::Proof)))
             }
-            Err(Error::Timeout(_)) => Err(Fault::new(Kind::Proof, "the authority did not look at the proof in time")),
+            Err(Error::Timeout(Some(_))) => Err(Fault::new(Kind::Later, "the authority wants to be asked later")),
+            Err(Error::Timeout(None)) => {
+                Err(Fault::new(Kind::Proof, "the authority did not look at the proof in time"))
+            }
             Err(error) => Err(Fault::of(error)),
         }
     }

@@ -106,7 +106,9 @@ fn within(window: Window, seed: u64) -> Timestamp {
 pub fn pause(failures: u32, since: Duration, asked: Option<Duration>) -> Duration {
     let place = usize::try_from(failures).unwrap_or(usize::MAX).saturating_sub(1).min(PAUSES.len() - 1);
     let minutes = u32::try_from(PAUSES[place]).unwrap_or(u32::MAX);
-    let usual = if since > PERSISTENT { 24 * HOUR } else { minutes * MINUTE };
+    // A clock that was wrong makes a span, but no failures.
+    let persistent = since > PERSISTENT && place == PAUSES.len() - 1;
+    let usual = if persistent { 24 * HOUR } else { minutes * MINUTE };
     usual.max(asked.unwrap_or_default().min(LONGEST_PAUSE))
 }
 

@@ -11,6 +11,7 @@ use instant_acme::{ChallengeType, KeyAuthorization};
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
+use tokio::sync::OwnedMutexGuard;
 
 use super::super::{Certificates, HttpChallenges};
 use crate::config::{CertName, ChallengeKind};
@@ -26,6 +27,8 @@ pub(super) struct Prover {
     pub certificates: Certificates,
     pub http: HttpChallenges,
     pub dns_hook: Option<PathBuf>,
+    /// Whose turn it is to have a record set.
+    pub dns_turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A proof that is shown. Dropping it takes it away.
@@ -37,7 +40,7 @@ pub(super) struct Proof {
 enum What {
     Http { token: String },
     Tls { name: String },
-    Dns { hook: PathBuf, record: String, value: String },
+    Dns { hook: PathBuf, record: String, value: String, turn: Option<OwnedMutexGuard<()>> },
 }
 
 /// The library's word for it.
@@ -83,12 +86,13 @@ impl Prover {
                 let hook = self.dns_hook.clone().ok_or("acme.dns_hook is not set")?;
                 let record = format!("_acme-challenge.{}", name.to_string().trim_start_matches("*."));
                 let value = answer.dns_value();
-                What::Dns { hook, record, value }
+                let turn = Some(self.dns_turn.clone().lock_owned().await);
+                What::Dns { hook, record, value, turn }
             }
         };
         let proof = Proof { prover: self.clone(), what };
         // A program that fails may have done half of it, which is taken away too.
-        if let What::Dns { hook, record, value } = &proof.what {
+        if let What::Dns { hook, record, value, .. } = &proof.what {
             run_hook(hook, "set", record, value).await?;
         }
         Ok(proof)
@@ -97,12 +101,14 @@ impl Prover {
 
 impl Drop for Proof {
     fn drop(&mut self) {
-        match &self.what {
+        match &mut self.what {
             What::Http { token } => self.prover.http.remove(token),
             What::Tls { name } => self.prover.certificates.remove_challenge(name),
-            What::Dns { hook, record, value } => {
-                let (hook, record, value) = (hook.clone(), record.clone(), value.clone());
+            What::Dns { hook, record, value, turn } => {
+                let (hook, record, value, turn) = (hook.clone(), record.clone(), value.clone(), turn.take());
                 tokio::spawn(async move {
+                    // The next one is set when this one is gone.
+                    let _turn = turn;
                     if let Err(what) = run_hook(&hook, "clear", &record, &value).await {
                         tracing::warn!(record, "the record of a challenge may still be there: {what}");
                     }

@@ -134,7 +134,8 @@ impl Inner {
             Err(error) => return Err(refused(super::fault::Fault::of(error).what)),
         }
         let (key, now) = (name.to_string(), self.clock.now());
-        self.db.write(move |tx| sql::revoke(tx, &key, now)).await?;
+        let issued_at = issued.issued_at;
+        self.db.write(move |tx| sql::revoke(tx, &key, issued_at, now)).await?;
         tracing::warn!(%name, "a certificate was revoked; another is ordered");
         self.changed.notify_one();
         Ok(())

@@ -120,24 +120,33 @@ pub(super) fn succeed(tx: &Tx<'_>, name: &str, new: &Stored) -> Result<(), Error
 /// One more failure, and when it is tried again.
 pub(super) fn fail(tx: &Tx<'_>, name: &str, problem: &str, now: Timestamp, next: Timestamp) -> Result<(), Error> {
     ensure(tx, name)?;
-    let sql = "UPDATE certificates SET failures = failures + 1, failing_since = coalesce(failing_since, ?3),
+    let sql = "UPDATE certificates SET failures = failures + 1, failing_since = min(coalesce(failing_since, ?3), ?3),
                    problem = ?2, problem_at = ?3, next_attempt_at = ?4
                WHERE name = ?1";
     tx.execute(sql, params![name, problem, now.micros(), next.micros()])?;
     Ok(())
 }
 
-/// What the authority suggests, or that it suggests nothing.
-pub(super) fn set_window(tx: &Tx<'_>, name: &str, window: Option<Window>, ask_at: Timestamp) -> Result<(), Error> {
-    let sql = "UPDATE certificates SET window_start = ?2, window_end = ?3, ask_window_at = ?4 WHERE name = ?1";
+/// What the authority suggests, or that it suggests nothing, on the certificate
+/// that was issued then: there may be another by now.
+pub(super) fn set_window(
+    tx: &Tx<'_>,
+    name: &str,
+    issued_at: Timestamp,
+    window: Option<Window>,
+    ask_at: Timestamp,
+) -> Result<(), Error> {
+    let sql = "UPDATE certificates SET window_start = ?3, window_end = ?4, ask_window_at = ?5
+               WHERE name = ?1 AND issued_at = ?2";
     let (start, end) = (window.map(|it| it.start.micros()), window.map(|it| it.end.micros()));
-    tx.execute(sql, params![name, start, end, ask_at.micros()])?;
+    tx.execute(sql, params![name, issued_at.micros(), start, end, ask_at.micros()])?;
     Ok(())
 }
 
-/// The certificate does not count any more.
-pub(super) fn revoke(tx: &Tx<'_>, name: &str, now: Timestamp) -> Result<(), Error> {
-    tx.execute("UPDATE certificates SET revoked_at = ?2 WHERE name = ?1", params![name, now.micros()])?;
+/// The certificate that was issued then does not count any more.
+pub(super) fn revoke(tx: &Tx<'_>, name: &str, issued_at: Timestamp, now: Timestamp) -> Result<(), Error> {
+    let sql = "UPDATE certificates SET revoked_at = ?3 WHERE name = ?1 AND issued_at = ?2";
+    tx.execute(sql, params![name, issued_at.micros(), now.micros()])?;
     Ok(())
 }
 
