@@ -69,9 +69,19 @@ pub(super) struct Health {
     fault: Mutex<Option<Error>>,
     wal_pages: AtomicU64,
     free_bytes: AtomicU64,
+    batches: AtomicU64,
 }
 
 impl Health {
+    /// The writer has done with some writes, well or not.
+    pub(super) fn batch_done(&self) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
+    }
+
     pub(super) fn writes(&self, error: Option<&Error>) {
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         if fault.as_ref() == error {

@@ -263,6 +263,13 @@ impl Db {
         self.0.writes.put(writer::closure(work, done), true);
     }
 
+    /// How often the writer has done with some of what waited. While this grows
+    /// it works, however much waits.
+    #[must_use]
+    pub fn batches(&self) -> u64 {
+        self.0.health.batches()
+    }
+
     /// Runs `work` in a read transaction on a reader's thread.
     ///
     /// # Errors

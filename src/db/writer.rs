@@ -172,6 +172,7 @@ impl Writer {
             for (write, outcome) in batch.drain(..).zip(outcomes) {
                 write.finish(outcome);
             }
+            self.health.batch_done();
             let pages = WAL_PAGES.get();
             self.health.set_wal_pages(pages);
             if pages < self.wal_bound_pages {

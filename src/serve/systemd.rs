@@ -144,7 +144,7 @@ pub(super) async fn keep(app: &App, jobs_on: &Handle, status: impl Fn() -> Strin
     let every = sd_notify::watchdog_enabled().map_or(LOOK_AT_STATUS, |limit| limit / 4);
     let mut said = String::new();
     loop {
-        pulse(&app.db, jobs_on, every).await;
+        pulse(&app.db, jobs_on, every, || tell(&[NotifyState::Watchdog])).await;
         let now = one_line(&status());
         if now == said {
             tell(&[NotifyState::Watchdog]);
@@ -158,8 +158,11 @@ pub(super) async fn keep(app: &App, jobs_on: &Handle, status: impl Fn() -> Strin
 
 /// Comes back once the writer has come by and the jobs' runtime has run
 /// something; says in the log which of them does not answer within `patience`.
-async fn pulse(db: &crate::db::Db, jobs_on: &Handle, patience: Duration) {
+/// `alive` is called as often as that while the writer works through what waits
+/// before: a slow disk is no hung one.
+async fn pulse(db: &crate::db::Db, jobs_on: &Handle, patience: Duration, alive: impl Fn()) {
     let (answer, written) = tokio::sync::oneshot::channel();
+    let mut seen = db.batches();
     // A write that fails is an answer too: the disk may be full.
     db.write_always(
         |_| Ok(()),
@@ -167,15 +170,28 @@ async fn pulse(db: &crate::db::Db, jobs_on: &Handle, patience: Duration) {
             let _ = answer.send(());
         },
     );
-    answered("the writer of the database", written, patience).await;
-    answered("the runtime of the jobs", jobs_on.spawn(async {}), patience).await;
+    let works = || {
+        let now = db.batches();
+        let works = now != std::mem::replace(&mut seen, now);
+        if works {
+            alive();
+        }
+        works
+    };
+    answered("the writer of the database", written, patience, works).await;
+    answered("the runtime of the jobs", jobs_on.spawn(async {}), patience, || false).await;
 }
 
-async fn answered(who: &str, answer: impl Future, patience: Duration) {
+async fn answered(who: &str, answer: impl Future, patience: Duration, mut works: impl FnMut() -> bool) {
     let mut answer = pin!(answer);
-    if timeout(patience, &mut answer).await.is_err() {
-        tracing::error!(seconds = patience.as_secs_f64(), "{who} does not answer; the watchdog is not fed meanwhile");
-        answer.await;
+    let mut told = false;
+    while timeout(patience, &mut answer).await.is_err() {
+        if !works() && !std::mem::replace(&mut told, true) {
+            let seconds = patience.as_secs_f64();
+            tracing::error!(seconds, "{who} does not answer; the watchdog is not fed meanwhile");
+        }
+    }
+    if told {
         tracing::warn!("{who} answers again");
     }
 }
@@ -222,7 +238,7 @@ mod tests {
         let jobs_on = runtime.handle().clone();
         let patience = Duration::from_millis(1);
         runtime.block_on(async {
-            pulse(&db, &jobs_on, patience).await;
+            pulse(&db, &jobs_on, patience, || ()).await;
             let (go_on, hung) = mpsc::channel::<()>();
             let (begun, begins) = mpsc::channel();
             let hung = std::sync::Mutex::new(hung);
@@ -233,7 +249,7 @@ mod tests {
             };
             db.write_with(hang, |_| ());
             begins.recv().expect("it hangs");
-            let mut late = pin!(pulse(&db, &jobs_on, patience));
+            let mut late = pin!(pulse(&db, &jobs_on, patience, || ()));
             assert!(timeout(Duration::from_millis(50), &mut late).await.is_err(), "a hung writer has a pulse");
             go_on.send(()).expect("sent");
             late.await;
