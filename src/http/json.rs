@@ -116,7 +116,14 @@ async fn collect(mut payload: dev::Payload, limit: usize) -> Result<Bytes, Probl
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     check_depth(bytes)?;
     check_escapes(bytes)?;
-    serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, &error))
+    let value = serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, &error))?;
+    // An array would be taken for the fields in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        let error = FieldError { pointer: String::new(), detail: "must be an object, not an array".into() };
+        return Err(Problem::bad_request("invalid_request", "the body must be an object, not an array")
+            .with_errors(vec![error]));
+    }
+    Ok(value)
 }
 
 /// Reads again, slowly, to find the path of the fault.

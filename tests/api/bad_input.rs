@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::raw::Raw;
-use crate::support::{Answer, Client, Setup};
+use crate::support::{Answer, Client, Server, Setup};
 use crate::{real, testbed};
 
 fn send(client: &Client, body: impl AsRef<[u8]>) -> Answer {
@@ -13,6 +13,18 @@ fn send(client: &Client, body: impl AsRef<[u8]>) -> Answer {
 
 fn nothing_was_done(client: &Client) {
     assert_eq!(client.all_pages("/v1/jobs"), Vec::<Value>::new());
+}
+
+#[test]
+fn an_array_is_no_body() {
+    let server = Server::real();
+    let tenant = server.tenant("a tenant");
+    let path = format!("/admin/tenants/{tenant}");
+    for body in ["[]", "[null]", " [null, null, null]"] {
+        let answer =
+            server.admin().send("PATCH", &path, &[("Content-Type", "application/json")], Some(body.as_bytes()));
+        answer.problem(400, "invalid_request");
+    }
 }
 
 #[test]

@@ -26,7 +26,9 @@ for line in open(sys.argv[2]):
                 reached.add((method, path))
 # The log has health and metrics at debug level only.
 quiet = {"/health", "/api/v1/health", "/ready", "/metrics"}
-missed = sorted(key for key in operations if key not in reached and key[1] not in quiet)
+# These need an ACME server; tests/acme has one.
+elsewhere = {"/admin/certificates/{name}/renew", "/admin/certificates/{name}/revoke"}
+missed = sorted(key for key in operations if key not in reached and key[1] not in quiet | elsewhere)
 for method, path in missed:
     print(f"never succeeded: {method} {path}", file=sys.stderr)
 print(f"{len(operations) - len(missed)} of {len(operations)} operations reached")
