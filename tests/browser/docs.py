@@ -74,7 +74,7 @@ with sync_playwright() as playwright:
         shown = lambda: page.locator("section.operation:visible").count()
         assert shown() == len(operations), shown()
         page.keyboard.press("/")
-        page.keyboard.type("revoke")
+        page.keyboard.type("redrive")
         assert shown() == 1, shown()
         page.locator("#filter").fill("")
         assert shown() == len(operations), shown()
