@@ -62,7 +62,7 @@ pub fn config(input: &[u8]) {
     let environment: BTreeMap<_, _> = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let path = scratch().join("agentd.toml");
     std::fs::write(&path, file).expect("written");
-    match config::load(&Sources { file: Some(path), environment, flags: Vec::new() }) {
+    match config::load(&Sources { file: Some(path), environment, ..Sources::default() }) {
         Ok(loaded) => assert!(!loaded.shown.is_empty()),
         Err(faults) => assert!(!faults.is_empty() && faults.iter().all(|fault| !fault.to_string().is_empty())),
     }

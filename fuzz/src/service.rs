@@ -14,8 +14,9 @@ use actix_web::middleware::from_fn;
 use actix_web::rt::System;
 use actix_web::test::{TestRequest, init_service};
 use actix_web::{App as HttpApp, Error};
-use agentd::app::{App, Extras};
+use agentd::app::{App, Extras, Start};
 use agentd::config::{self, Sources};
+use agentd::db::Progress;
 use agentd::http::observe;
 use futures_util::future::LocalBoxFuture;
 
@@ -51,12 +52,14 @@ impl House {
             ("AGENTD_JOBS_WAIT", "1ms"),
         ]);
         let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let sources = Sources { file: None, environment, flags: Vec::new() };
-        let config = config::load(&sources).expect("a configuration").config;
+        let sources = Sources { environment, ..Sources::default() };
+        let loaded = config::load(&sources).expect("a configuration");
+        let config = loaded.config;
         let jobs_on = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let jobs_on = jobs_on.expect("a runtime");
         let handle = jobs_on.handle().clone();
-        let app = jobs_on.block_on(App::build(&config, Extras::default(), handle)).expect("the services");
+        let start = Start { sources, shown: loaded.shown, progress: Progress::default() };
+        let app = jobs_on.block_on(App::build(&config, start, Extras::default(), handle)).expect("the services");
         let system = System::new();
         let service = system
             .block_on(init_service(HttpApp::new().configure(|routes| app.configure(routes)).wrap(from_fn(observe))));
