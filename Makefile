@@ -3,9 +3,11 @@
 
 TARGET := x86_64-unknown-linux-gnu
 BINARY := target/$(TARGET)/release/agentd
+# What lint-deb looks at.
+DEB ?= target/debian/agentd_*.deb
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: run stop test test-code test-contract test-browser test-systemd test-tls-scan build-deps test-deps lint format bench soak fuzz build doc deny clean
+.PHONY: run stop test test-code test-contract test-browser test-systemd test-package test-tls-scan test-packaging deb lint-deb build-deps test-deps lint format bench failover soak fuzz build doc deny clean
 
 run: build ## build, run the demo, leave the service up
 	$(BINARY) demo
@@ -16,13 +18,20 @@ stop: build ## end the service that `make run` left
 build: build-deps ## the static binary
 	cargo build --release --locked
 
-test: test-code test-contract test-browser test-systemd test-tls-scan ## every test, with all that they need
+deb: build ## the Debian package, in target/debian
+	packaging/debian/build
+
+lint-deb: ## the package against Debian's rules
+	@command -v lintian >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends lintian; }
+	lintian --allow-root --fail-on error,warning $(DEB)
+
+test: test-code test-contract test-browser test-systemd test-package test-packaging test-tls-scan ## every test, with all that they need
 
 test-code: test-deps ## those in Rust; two need root: small file systems are mounted, ACME servers use the ports 80 and 443
 ifeq ($(SUDO),)
 	cargo test --locked --no-fail-fast
 else
-	cargo test --locked --no-fail-fast --lib --bins --examples --test api --test crash --test architecture
+	cargo test --locked --no-fail-fast --lib --bins --examples --test api --test s3 --test crash --test architecture
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO) -E" cargo test --locked --no-fail-fast --test storage --test acme
 endif
 
@@ -42,21 +51,38 @@ test-systemd: build-deps ## the units in a booted systemd (a small Debian, fetch
 	cargo build --locked --bins --example agentd-testbed
 	tests/systemd/run
 
+test-package: build-deps ## the package on a bare Debian: install, upgrade, roll back, remove; SUITES="bookworm trixie"
+	@command -v debootstrap >/dev/null && command -v systemd-nspawn >/dev/null || { \
+		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends debootstrap systemd-container; }
+	cargo build --locked --bins --example agentd-testbed
+	tests/package/run
+
 test-tls-scan: build-deps ## what testssl.sh finds, about two minutes
 	@command -v testssl >/dev/null && command -v jq >/dev/null || { \
 		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends testssl.sh jq; }
 	cargo build --locked --bins
 	tests/tls/scan
 
+test-packaging: build-deps ## image, manifests, alerts and dashboard of packaging/, half a minute; the image needs root
+	@python3 -c 'import ensurepip' 2>/dev/null && \
+	for tool in buildah kubectl docker-compose prometheus promtool curl setpriv; do command -v $$tool >/dev/null || exit 1; done || { \
+		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends \
+			buildah kubernetes-client docker-compose prometheus python3-venv curl util-linux; }
+	cargo build --locked --bins
+	tests/packaging/run
+
 build-deps: ## a C compiler for the libraries that are C
 	@command -v cc >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev; }
 
 test-deps: build-deps ## what the tests run beside agentd
-	@for tool in curl openssl promtool mount unshare script chattr pebble pebble-challtestsrv caddy; do command -v $$tool >/dev/null || missing=1; done; \
+	@for tool in curl openssl promtool mount unshare script chattr pebble pebble-challtestsrv caddy age zstd; do command -v $$tool >/dev/null || missing=1; done; \
 	if [ -n "$$missing" ]; then \
 		$(SUDO) apt-get update -q && \
-		$(SUDO) apt-get install -y -q --no-install-recommends curl openssl prometheus mount util-linux bsdutils e2fsprogs pebble caddy; \
+		$(SUDO) apt-get install -y -q --no-install-recommends curl openssl prometheus mount util-linux bsdutils e2fsprogs pebble caddy age zstd; \
 	fi
+	@python3 -c 'import ensurepip' 2>/dev/null || { \
+		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends python3-venv; }
+	tests/s3/install
 
 lint: ## formatting, clippy, documentation links
 	cargo fmt --check
@@ -74,6 +100,11 @@ deny: ## licences, sources, duplicates (cargo install --locked cargo-deny)
 
 bench: build-deps ## the published tables, about eight minutes; BENCH_ONLY=batch,idle for some
 	cargo bench --locked --bench published
+
+failover: build ## a host with 2 GB is lost and another takes over: what is lost, how long it takes; ten minutes
+	@command -v age-keygen >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends age; }
+	tests/s3/install
+	benches/failover
 
 soak: build ## mixed load for SOAK_MINUTES (10): memory, files, errors
 	cargo bench --locked --bench soak

@@ -1,9 +1,12 @@
 //! The composition root: builds every service once, in order, and connects
 //! them. Nothing below knows how it is put together.
 
+mod master_key;
+pub mod offline;
+mod parts;
 mod reload;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,30 +15,27 @@ use prometheus::Registry as Metrics;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Auth, KeyHasher};
+use crate::auth::Auth;
+use crate::backups::Backups;
 use crate::clock::Clock;
-use crate::config::{Config, SearchProvider, Secret, Shown, Sources, TlsMode};
+use crate::config::{Config, Shown, Sources, TlsMode};
 use crate::db::{self, Db, FolderLock, OpenError, Progress};
-use crate::http::cors::Cors;
 use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
-use crate::id::{IdSource, random_bytes};
-use crate::jobs::{self, Handler, Jobs, Registry};
-use crate::limits::{Limits, Quota};
+use crate::id::IdSource;
+use crate::jobs::{self, Handler, Jobs};
+use crate::limits::Quota;
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
 use crate::tls::{Certificates, HttpChallenges, acme};
+use crate::tools::web::SearchKey;
 use crate::users::{self, Users};
-use crate::{agents, docs, health, setup, status, tls, tools};
+use crate::vault::{self, Vault};
+use crate::{backups, docs, health, s3, setup, status, tls};
+use parts::{build_auth, build_backups, build_outbound, build_registry, job_limits, lock, open_db};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
-/// Threads that read the database.
-const READERS: usize = 2;
-/// A read longer than this is stopped.
-const READ_DEADLINE: Duration = Duration::from_secs(5);
-/// Reads and writes that may wait for the database.
-const DB_QUEUE: usize = 16_384;
 
 /// What a test build adds to the service.
 #[derive(Default)]
@@ -68,6 +68,9 @@ pub enum BuildError {
     /// A secret cannot be read or kept.
     #[error("{0}")]
     Secret(String),
+    /// The master key is missing or wrong.
+    #[error(transparent)]
+    Vault(#[from] vault::Fault),
     /// The database failed while state was read.
     #[error("the database could not be read: {0}")]
     Database(#[from] db::Error),
@@ -83,6 +86,18 @@ pub enum BuildError {
     /// There is no certificate that could be shown.
     #[error(transparent)]
     Tls(#[from] tls::Fault),
+    /// What is in the data folder is half of one thing and half of another.
+    #[error(
+        "a restore into {} was cut short: do it again with agentd restore, which finds what it needs; \
+         what was there before is in before-restore-… in that folder", .0.display()
+    )]
+    CutShort(PathBuf),
+    /// Backups cannot be made.
+    #[error(transparent)]
+    Backups(#[from] backups::OpenError),
+    /// Backups cannot be sent where they are to go.
+    #[error(transparent)]
+    Bucket(#[from] s3::SettingsError),
 }
 
 impl From<prometheus::Error> for BuildError {
@@ -112,10 +127,12 @@ pub struct App {
     pub challenges: HttpChallenges,
     /// Orders certificates.
     pub acme: acme::Acme,
+    backups: Backups,
     users: Arc<Users>,
     setup: Arc<setup::Setup>,
     /// The certificate that there is without asking anybody.
     pub kept: tls::Kept,
+    vault: Vault,
     auth: Arc<Auth>,
     proxies: Arc<TrustedProxies>,
     reloader: Arc<reload::Reloader>,
@@ -137,9 +154,11 @@ pub fn routes() -> Routes {
         .and(setup::routes())
         .and(status::routes())
         .and(reload::routes())
+        .and(master_key::routes())
         .and(health::routes())
         .and(docs::routes())
         .and(acme::routes())
+        .and(backups::routes())
 }
 
 impl App {
@@ -154,10 +173,8 @@ impl App {
         let certificates = Certificates::default();
         let kept = tls::Kept::open(config, &certificates, &clock)?;
         let metrics = Metrics::new();
-        let (db, migrated) = Db::open(db_options(config, start.progress, extras.migrations), &metrics)?;
-        if migrated.from != migrated.to {
-            tracing::info!(from = migrated.from, to = migrated.to, snapshot = ?migrated.snapshot, "migrated the database");
-        }
+        let db = open_db(config, start.progress, extras.migrations, &metrics)?;
+        let vault = Vault::open(&db, &config.data).await?;
         let auth = Arc::new(build_auth(config, &clock)?);
         let ids = IdSource::new(clock.clone(), Jobs::last_no(&db).await?);
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
@@ -169,14 +186,20 @@ impl App {
         let challenges = HttpChallenges::default();
         let acme = acme::Parts {
             db: db.clone(),
+            vault: vault.clone(),
             clock: clock.clone(),
             outbound: outbound.clone(),
             certificates: certificates.clone(),
             http: challenges.clone(),
         };
         let acme = acme::Acme::new(acme, &metrics)?;
+        acme.seal_plain().await?;
         acme.configure(config.tls.mode, &config.acme).await?;
-        let registry = build_registry(config, &outbound, &acme, extras.handlers)?;
+        let file = start.sources.file.clone();
+        let backups = build_backups(config, &db, &clock, &outbound, file, &metrics).await?;
+        let own = [acme::handler(&acme)].into_iter().chain(backups::handlers(&backups)).collect();
+        let search_key = SearchKey::default();
+        let registry = build_registry(config, &outbound, own, &search_key, extras.handlers)?;
         let (limits, quotas) = (job_limits(config), auth.limits().clone());
         let parts =
             jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
@@ -189,6 +212,8 @@ impl App {
             proxies: proxies.clone(),
             kept: kept.clone(),
             acme: acme.clone(),
+            tenants: tenants.clone(),
+            search_key,
             mode: config.tls.mode,
             clock: clock.clone(),
         };
@@ -207,6 +232,7 @@ impl App {
             users: users.clone(),
             certificates: certificates.clone(),
             acme: acme.clone(),
+            backups: backups.clone(),
             clock,
         };
         let status = status::Status::new(config, parts);
@@ -231,7 +257,9 @@ impl App {
             certificates,
             challenges,
             acme,
+            backups,
             kept,
+            vault,
             auth,
         })
     }
@@ -276,6 +304,8 @@ impl App {
         self.jobs.start(&self.stop).await?;
         let (acme, jobs, stop) = (self.acme.clone(), self.jobs.clone(), self.stop.clone());
         jobs_on.spawn(async move { acme.run(jobs, &stop).await });
+        let (backups, jobs, stop) = (self.backups.clone(), self.jobs.clone(), self.stop.clone());
+        jobs_on.spawn(async move { backups.run(jobs, &stop).await });
         jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
         let app = self.clone();
         jobs_on.spawn(async move {
@@ -303,6 +333,8 @@ impl App {
             .app_data(web::Data::from(self.docs.clone()))
             .app_data(web::Data::new(self.jobs.clone()))
             .app_data(web::Data::new(self.acme.clone()))
+            .app_data(web::Data::new(self.backups.clone()))
+            .app_data(web::Data::new(self.vault.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))
             .app_data(web::Data::new(self.metrics.clone()));
@@ -355,138 +387,16 @@ async fn load_tenants(config: &Config, tenants: &Tenants) -> Result<(), BuildErr
         tracing::warn!(
             keys = loaded.unusable,
             "the key-hash secret is not the one that these API keys were made with, so they are refused; \
-             put the old secret back, or make new keys"
+             set the old one as auth.previous_key_hash_secret, or make new keys"
+        );
+    }
+    if loaded.before > 0 {
+        tracing::info!(
+            keys = loaded.before,
+            "API keys that are hashed with auth.previous_key_hash_secret, and anew when they are used"
         );
     }
     Ok(())
-}
-
-/// Everything that a job can do.
-fn build_registry(
-    config: &Config,
-    outbound: &Outbound,
-    acme: &acme::Acme,
-    more: Vec<Handler>,
-) -> Result<Registry, BuildError> {
-    let mut registry = Registry::default();
-    registry.add_internal(acme::handler(acme)).map_err(BuildError::Internal)?;
-    tools::register(&mut registry, outbound.clone(), web_options(config, outbound)?).map_err(BuildError::Internal)?;
-    agents::register(&mut registry).map_err(BuildError::Internal)?;
-    for handler in more {
-        registry.add(handler).map_err(BuildError::Internal)?;
-    }
-    Ok(registry)
-}
-
-fn job_limits(config: &Config) -> jobs::Limits {
-    jobs::Limits {
-        concurrency: config.jobs.concurrency,
-        queue: config.jobs.queue,
-        result_bytes: config.jobs.result_bytes,
-        wait: config.jobs.wait,
-        retention: config.jobs.retention,
-    }
-}
-
-/// The data folder, and the database's where that is another one.
-fn lock(config: &Config) -> Result<Vec<FolderLock>, OpenError> {
-    let mut locks = vec![FolderLock::acquire(&config.data.dir)?];
-    let folder = config.data.database.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(|source| OpenError::Folder { folder: folder.into(), source })?;
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
-    if real(folder) != real(&config.data.dir) {
-        locks.push(FolderLock::acquire(folder)?);
-    }
-    Ok(locks)
-}
-
-fn db_options(config: &Config, progress: Progress, more_migrations: Vec<db::migrate::Migration>) -> db::Options {
-    db::Options {
-        path: config.data.database.clone(),
-        readers: READERS,
-        read_deadline: READ_DEADLINE,
-        queue: DB_QUEUE,
-        wal_bound: config.data.wal_bound,
-        min_free_bytes: config.data.min_free,
-        progress,
-        more_migrations,
-    }
-}
-
-/// The way out of the service.
-fn build_outbound(config: &Config, metrics: &Metrics) -> Result<Outbound, outbound::BuildError> {
-    let section = config.outbound.clone();
-    let options =
-        outbound::Options { allow: section.allow, nameservers: section.nameservers, extra_ca: section.extra_ca };
-    Outbound::new(options, metrics)
-}
-
-/// What the tools that read the web are told by. Naming a search provider's
-/// address allows it, for searches alone.
-fn web_options(config: &Config, outbound: &Outbound) -> Result<tools::web::Options, BuildError> {
-    use tools::web::{Options, Provider, Search};
-    let section = &config.web;
-    let key = |secret: &Secret| secret.resolve().map_err(BuildError::Secret).map(Option::unwrap_or_default);
-    let provider = match section.provider() {
-        Some(SearchProvider::Tavily) => Some(Provider::Tavily { key: key(&section.tavily_api_key)? }),
-        Some(SearchProvider::Brave) => Some(Provider::Brave { key: key(&section.brave_api_key)? }),
-        Some(SearchProvider::Searxng) => Some(Provider::Searxng),
-        None => None,
-    };
-    let base = section.search_url.clone();
-    let way = base.as_ref().map_or_else(|| outbound.clone(), |url| outbound.allowing(url));
-    Ok(Options {
-        page_bytes: section.page_bytes,
-        page_time: section.page_time,
-        robots: section.robots,
-        search: provider.map(|provider| Search { provider, base, outbound: way }),
-    })
-}
-
-fn build_auth(config: &Config, clock: &Clock) -> Result<Auth, BuildError> {
-    let kept = |secret: &Secret, name: &str| match secret.resolve() {
-        Ok(Some(text)) => Ok(text),
-        Ok(None) => kept_secret(&config.data.dir, name).map_err(BuildError::Secret),
-        Err(fault) => Err(BuildError::Secret(fault)),
-    };
-    let hasher = KeyHasher::new(&kept(&config.auth.key_hash_secret, "key-hash.secret")?);
-    let admin = kept(&config.auth.admin_key, "admin.key")?;
-    let token = config.auth.metrics_token.resolve().map_err(BuildError::Secret)?;
-    let limits = Arc::new(Limits::new(config.limits.requests_per_minute));
-    let cors = Arc::new(Cors::new(config.cors.clone()));
-    let secure = config.tls.mode != TlsMode::Off;
-    Ok(Auth::new(hasher, clock.clone(), limits, cors, &admin, token.as_deref(), secure))
-}
-
-/// A secret that nobody configured: made at the first start and kept in the
-/// data folder, where only its owner can read it.
-fn kept_secret(data: &Path, name: &str) -> Result<String, String> {
-    use std::io::Write as _;
-    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-    let folder = data.join("secrets");
-    let path = folder.join(name);
-    let fault = |what: &str, error: std::io::Error| format!("the secret {} {what}: {error}", path.display());
-    match std::fs::read_to_string(&path) {
-        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
-        Ok(_) => return Err(format!("the secret {} is empty; restore it from a backup", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(fault("cannot be read", error)),
-    }
-    let secret: String = [0; 2].map(|_: u8| format!("{:032x}", u128::from_ne_bytes(random_bytes()))).concat();
-    let partial = path.with_extension("partial");
-    let write = || {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-        writeln!(file, "{secret}")?;
-        file.sync_all()?;
-        std::fs::rename(&partial, &path)?;
-        std::fs::File::open(&folder)?.sync_all()
-    };
-    write().map_err(|error| fault("cannot be written", error))?;
-    tracing::info!(path = %path.display(), "made a secret that was not configured");
-    Ok(secret)
 }
 
 #[cfg(test)]

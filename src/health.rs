@@ -50,6 +50,7 @@ pub struct Health {
     wal_bytes: IntGauge,
     free_bytes: IntGauge,
     waiting_writes: IntGauge,
+    ready: IntGauge,
 }
 
 impl Health {
@@ -72,6 +73,7 @@ impl Health {
             database_bytes: gauge("agentd_db_size_bytes", "Size of the database file.")?,
             wal_bytes: gauge("agentd_db_wal_bytes", "Size of the database's write-ahead log.")?,
             free_bytes: gauge("agentd_disk_free_bytes", "Free space where the data lies.")?,
+            ready: gauge("agentd_ready", "1 while work is taken and done, as /ready tells it, else 0.")?,
             waiting_writes: gauge("agentd_db_waiting_writes", "Writes that wait for the database.")?,
             db,
             jobs,
@@ -86,6 +88,7 @@ impl Health {
         set(&self.wal_bytes, wal);
         set(&self.free_bytes, self.db.free_bytes());
         set(&self.waiting_writes, self.db.waiting_writes() as u64);
+        self.ready.set(i64::from(self.failing().is_empty()));
         self.process.refresh();
         self.jobs.refresh_metrics();
     }

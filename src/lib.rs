@@ -28,6 +28,8 @@ pub mod setup;
 pub mod tls;
 // Jobs that choose their tools themselves.
 pub mod agents;
+// Copies of everything, and restoring them.
+pub mod backups;
 // The built-in tools.
 pub mod tools;
 // Durable jobs: queue, executor, events.
@@ -40,8 +42,12 @@ pub mod users;
 pub mod auth;
 // What each tenant may use and has used.
 pub mod limits;
+// Files in a bucket of S3-compatible storage.
+pub mod s3;
 // What all routes share.
 pub mod http;
+// Secrets sealed at rest, and the key that seals them.
+pub mod vault;
 // The one way out of the service, guarded.
 pub mod outbound;
 // Logs and metrics.

@@ -14,6 +14,7 @@
     reason = "a program for measuring, run by people"
 )]
 
+mod backup;
 mod batch;
 mod connections;
 mod fairness;
@@ -34,12 +35,14 @@ use table::Row;
 
 /// What is sent to everyone.
 const INPUT: &str = r#"{"hello":"world","n":12345}"#;
+/// Bytes of each result in the database of 2 GB.
+const FINISHED_BYTES: usize = 1_500;
 /// How long each figure is measured.
 const TIME: Duration = Duration::from_secs(3);
 
 /// The sections after the first, each of which gives rows of the second table.
 type Section = fn(&mut Bench) -> Vec<Row>;
-const SECTIONS: [(&str, Section); 7] = [
+const SECTIONS: [(&str, Section); 8] = [
     ("batch", batch::batch),
     ("alone", fairness::alone),
     ("shares", fairness::shares),
@@ -47,6 +50,7 @@ const SECTIONS: [(&str, Section); 7] = [
     ("followers", connections::followers),
     ("idle", connections::idle),
     ("tls", tls::tls),
+    ("backup", backup::backup),
 ];
 
 /// What the sections share.

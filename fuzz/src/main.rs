@@ -32,6 +32,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("unpack", outside::unpack),
     ("page", outside::page),
     ("robots", outside::robots),
+    ("backup", outside::backup),
     ("request", service::request),
 ];
 

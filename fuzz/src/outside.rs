@@ -64,3 +64,15 @@ pub fn robots(input: &[u8]) {
     assert!(web::fuzzing::allowed(robots, "/robots.txt"));
     let _ = web::fuzzing::allowed(robots, &String::from_utf8_lossy(path));
 }
+
+/// A backup, as somebody may hand one to a restore: refused, never a panic; and a
+/// name, which is written as it was read.
+pub fn backup(input: &[u8]) {
+    let Some((kind, bytes)) = input.split_first() else { return };
+    let _ = agentd::backups::fuzzing::backup(bytes, kind & 1 == 1);
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Some(written) = agentd::backups::fuzzing::name(text)
+    {
+        assert_eq!(written, text);
+    }
+}

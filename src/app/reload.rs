@@ -3,6 +3,7 @@
 //! changes. See docs/decisions/0026.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +18,16 @@ use tokio::time::timeout;
 
 use crate::auth::{Admin, Auth};
 use crate::clock::Clock;
-use crate::config::{self, Config, Fault, Loaded, Shown, Sources, TlsMode};
+use crate::config::{self, Config, Fault, Loaded, SearchProvider, Shown, Sources, TlsMode};
 use crate::http::openapi::Answer;
 use crate::http::query::NoQuery;
 use crate::http::{FieldError, Problem, Routes, TrustedProxies};
 use crate::telemetry::log;
+use crate::tenants::Tenants;
 use crate::tls;
 use crate::tls::acme::{Acme, SettingsError};
+use crate::tools::web::SearchKey;
+use crate::vault::kept;
 
 /// Within this a reload has happened or failed. Whoever asked for it waits
 /// somewhat longer.
@@ -31,6 +35,10 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Keys that count without a restart, beside those of `[acme]`.
 pub(super) const LIVE: &[&str] = &[
+    "auth.admin_key",
+    "auth.admin_key_file",
+    "auth.api_key",
+    "auth.api_key_file",
     "auth.metrics_token",
     "auth.metrics_token_file",
     "cors.credentials",
@@ -42,6 +50,10 @@ pub(super) const LIVE: &[&str] = &[
     "limits.requests_per_minute",
     "log.level",
     "server.trusted_proxies",
+    "web.brave_api_key",
+    "web.brave_api_key_file",
+    "web.tavily_api_key",
+    "web.tavily_api_key_file",
 ];
 
 /// The routes of this file.
@@ -80,6 +92,8 @@ pub(super) struct Live {
     pub proxies: Arc<TrustedProxies>,
     pub kept: tls::Kept,
     pub acme: Acme,
+    pub tenants: Arc<Tenants>,
+    pub search_key: SearchKey,
     /// Where the certificate comes from until the next restart.
     pub mode: TlsMode,
     pub clock: Clock,
@@ -88,10 +102,48 @@ pub(super) struct Live {
 /// Every key with what tells one value from another; of secrets only a hash.
 type Values = BTreeMap<&'static str, String>;
 
+/// Every secret that is set, by its key, each read once.
+struct Secrets(BTreeMap<&'static str, String>);
+
+impl Secrets {
+    /// Reads them; an admin key that nobody configured is kept in the data folder,
+    /// and made anew where somebody has removed it.
+    fn read(config: &Config, data: &Path) -> Result<Self, String> {
+        let mut secrets = BTreeMap::new();
+        for (key, secret) in config.secrets() {
+            if let Some(text) = secret.resolve()? {
+                secrets.insert(key, text);
+            }
+        }
+        if !secrets.contains_key(ADMIN_KEY) {
+            secrets.insert(ADMIN_KEY, kept::secret(data, "admin.key")?);
+        }
+        Ok(Self(secrets))
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// What tells one from another.
+    fn mark(&self, key: &str) -> String {
+        self.get(key).map_or_else(String::new, |text| format!("{:?}", digest(&SHA256, text.as_bytes())))
+    }
+}
+
+/// The keys of secrets that count at once.
+const ADMIN_KEY: &str = "auth.admin_key";
+const API_KEY: &str = "auth.api_key";
+const METRICS_TOKEN: &str = "auth.metrics_token";
+
 /// Reads the configuration again. One per process, behind an `Arc`.
 pub(super) struct Reloader {
     sources: Sources,
     live: Live,
+    /// Where secrets are kept until the next restart.
+    data: PathBuf,
+    /// Who answers searches until then.
+    provider: Option<SearchProvider>,
     /// What counts now. Whoever reloads holds it.
     counts: Mutex<Values>,
 }
@@ -102,7 +154,9 @@ impl Reloader {
     /// # Errors
     /// When a secret cannot be read.
     pub(super) fn new(sources: Sources, config: &Config, shown: Vec<Shown>, live: Live) -> Result<Self, String> {
-        Ok(Self { sources, live, counts: Mutex::new(values(config, shown)?) })
+        let data = config.data.dir.clone();
+        let counts = values(shown, config, &Secrets::read(config, &data)?);
+        Ok(Self { sources, live, data, provider: config.web.provider(), counts: Mutex::new(counts) })
     }
 
     async fn reload(&self) -> Result<Reloaded, Problem> {
@@ -110,8 +164,8 @@ impl Reloader {
         // is no place to be interrupted at.
         let outcome = timeout(DEADLINE, async {
             let mut counts = self.counts.lock().await;
-            let (loaded, values) = self.read().await?;
-            self.apply(&mut counts, loaded, values).await
+            let found = self.read().await?;
+            self.apply(&mut counts, found).await
         });
         let late = || {
             let seconds = DEADLINE.as_secs();
@@ -127,42 +181,62 @@ impl Reloader {
 
     /// Reads and checks all of it on a thread of its own, since a file may
     /// never answer.
-    async fn read(&self) -> Result<(Loaded, Values), Problem> {
-        let (sources, clock) = (self.sources.clone(), self.live.clock.clone());
+    async fn read(&self) -> Result<Found, Problem> {
+        let (sources, clock, data) = (self.sources.clone(), self.live.clock.clone(), self.data.clone());
         let (answer, read) = oneshot::channel();
         std::thread::spawn(move || {
-            let _ = answer.send(read_all(&sources, &clock));
+            let _ = answer.send(read_all(&sources, &clock, &data));
         });
         read.await.map_err(Problem::internal)?
     }
 
-    async fn apply(&self, counts: &mut Values, loaded: Loaded, new: Values) -> Result<Reloaded, Problem> {
-        let Loaded { config, warnings, .. } = loaded;
+    /// Whether a new value of the key counts at once.
+    fn is_live(&self, key: &str, config: &Config) -> bool {
         let same_mode = config.tls.mode == self.live.mode;
-        let is_live = |key: &str| LIVE.contains(&key) || (same_mode && key.starts_with("acme."));
+        let same_provider = config.web.provider() == self.provider;
+        (LIVE.contains(&key) && (same_provider || !key.starts_with("web."))) || (same_mode && key.starts_with("acme."))
+    }
+
+    async fn apply(&self, counts: &mut Values, found: Found) -> Result<Reloaded, Problem> {
+        let Found { loaded: Loaded { config, warnings, .. }, values: new, secrets } = found;
         let differs = |key: &&&'static str| counts.get(**key) != new.get(**key);
         let (mut changed, needs_restart): (Vec<_>, Vec<_>) =
-            new.keys().filter(differs).copied().partition(|key| is_live(key));
-        let token = config.auth.metrics_token.resolve().map_err(Problem::internal)?;
-        if same_mode {
+            new.keys().filter(differs).copied().partition(|key| self.is_live(key, &config));
+        let live = &self.live;
+        let legacy = secrets.get(API_KEY).filter(|_| changed.contains(&API_KEY));
+        // Nobody is let in by this.
+        let default = if legacy.is_some() { Some(live.tenants.default_tenant().await?) } else { None };
+        if config.tls.mode == live.mode {
             let fault = |error: SettingsError| refused(&[("acme".into(), error.to_string())]);
-            self.live.acme.configure(self.live.mode, &config.acme).await.map_err(fault)?;
+            live.acme.configure(live.mode, &config.acme).await.map_err(fault)?;
         }
         let files = ["tls.mode", "tls.cert_file", "tls.key_file"];
         let same_files = !needs_restart.iter().any(|key| files.contains(key));
         // They have just been read and found good, and are looked at again.
-        if let Some(files) = self.live.kept.files().filter(|_| same_files)
+        if let Some(files) = live.kept.files().filter(|_| same_files)
             && files.reload().map_err(|fault| refused(&[("tls.cert_file".into(), fault)]))?
         {
             changed.push("tls.cert_file");
         }
         // After this nothing can fail.
         log::set_level(&config.log).map_err(Problem::internal)?;
-        self.live.auth.set_metrics_token(token.as_deref());
-        self.live.auth.limits().set_for_each_key(config.limits.requests_per_minute);
-        self.live.auth.cors().configure(config.cors);
-        self.live.proxies.set(config.server.trusted_proxies);
-        counts.extend(new.into_iter().filter(|(key, _)| is_live(key)));
+        if let Some(key) = secrets.get(ADMIN_KEY) {
+            live.auth.set_admin_key(key);
+        }
+        // What the key has opened ends with it.
+        if changed.contains(&API_KEY) {
+            live.tenants.set_legacy(default.zip(legacy));
+        }
+        live.auth.set_metrics_token(secrets.get(METRICS_TOKEN));
+        if config.web.provider() == self.provider
+            && let Some(key) = config.web.search_key().and_then(|(key, _)| secrets.get(key))
+        {
+            live.search_key.set(key.to_owned());
+        }
+        live.auth.limits().set_for_each_key(config.limits.requests_per_minute);
+        live.auth.cors().configure(config.cors.clone());
+        live.proxies.set(config.server.trusted_proxies.clone());
+        counts.extend(new.into_iter().filter(|(key, _)| self.is_live(key, &config)));
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
@@ -171,24 +245,29 @@ impl Reloader {
     }
 }
 
-fn read_all(sources: &Sources, clock: &Clock) -> Result<(Loaded, Values), Problem> {
+/// A configuration as it was read.
+struct Found {
+    loaded: Loaded,
+    values: Values,
+    secrets: Secrets,
+}
+
+fn read_all(sources: &Sources, clock: &Clock, data: &Path) -> Result<Found, Problem> {
     let told = |fault: &Fault| (fault.place().to_owned(), fault.what().to_owned());
     let loaded = config::load(sources).map_err(|faults| refused(&faults.iter().map(told).collect::<Vec<_>>()))?;
     if loaded.config.tls.mode == TlsMode::Files {
         let fault = |fault: tls::Fault| refused(&[("tls.cert_file".into(), fault.to_string())]);
         tls::files::load(&loaded.config.tls, clock.now()).map_err(fault)?;
     }
-    let values = values(&loaded.config, loaded.shown.clone()).map_err(Problem::internal)?;
-    Ok((loaded, values))
+    let secrets = Secrets::read(&loaded.config, data).map_err(Problem::internal)?;
+    let values = values(loaded.shown.clone(), &loaded.config, &secrets);
+    Ok(Found { loaded, values, secrets })
 }
 
-fn values(config: &Config, shown: Vec<Shown>) -> Result<Values, String> {
+fn values(shown: Vec<Shown>, config: &Config, secrets: &Secrets) -> Values {
     let mut values: Values = shown.into_iter().map(|shown| (shown.key, shown.value)).collect();
-    for (key, secret) in config.secrets() {
-        let text = secret.resolve()?;
-        values.insert(key, text.map_or_else(String::new, |text| format!("{:?}", digest(&SHA256, text.as_bytes()))));
-    }
-    Ok(values)
+    values.extend(config.secrets().map(|(key, _)| (key, secrets.mark(key))));
+    values
 }
 
 /// With the place of each fault and what is wrong there.

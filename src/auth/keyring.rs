@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use uuid::Uuid;
 
-use super::{ApiKey, Mac, Scopes};
+use super::{ApiKey, KeyHasher, Mac, Proof, Scopes};
 use crate::clock::Timestamp;
 use crate::limits::{KeyRequests, Limits, TenantLimits};
 use crate::net::Network;
@@ -32,7 +32,7 @@ pub struct KeyFacts {
     /// Whose it is.
     pub tenant: Tenant,
     /// Proves the key.
-    pub mac: Mac,
+    pub proof: Proof,
     /// What it may do.
     pub scopes: Scopes,
     /// When it stops counting.
@@ -48,8 +48,13 @@ pub struct KeyEntry {
     pub id: String,
     /// Whose it is.
     pub tenant: Tenant,
-    /// Proves the key.
-    pub mac: Mac,
+    /// Proves the key; nothing proves what no key is presented for.
+    proof: Option<Proof>,
+    /// Its MAC with the secret that counts, where `proof` is by the one before:
+    /// once it has been used.
+    renewed: OnceLock<Mac>,
+    /// Whether the row has that MAC.
+    renewal_written: AtomicBool,
     /// What it may do.
     pub scopes: Scopes,
     /// When it stops counting; [`NEVER`] when nothing ends it.
@@ -71,7 +76,9 @@ impl KeyEntry {
         Self {
             id: "local".into(),
             tenant,
-            mac: [0; 32],
+            proof: None,
+            renewed: OnceLock::new(),
+            renewal_written: AtomicBool::new(false),
             scopes: Scopes::all(),
             ends_at: AtomicI64::new(NEVER),
             allowed_ips: Vec::new(),
@@ -81,6 +88,23 @@ impl KeyEntry {
             removed: AtomicBool::new(false),
             last_used: AtomicI64::new(0),
             written_used: AtomicI64::new(0),
+        }
+    }
+
+    /// Whether a presented key with these MACs is this one. What is proven by the
+    /// secret before is from then on by the one that counts.
+    pub(super) fn is_proven(&self, hasher: &KeyHasher, mac: &Mac, before: Option<&Mac>) -> bool {
+        match (self.proof, self.renewed.get()) {
+            (Some(Proof::Now(own)), _) => hasher.same(mac, &own),
+            (Some(Proof::Before(_)), Some(own)) => hasher.same(mac, own),
+            (Some(Proof::Before(own)), None) => {
+                let proven = before.is_some_and(|before| hasher.same(before, &own));
+                if proven {
+                    let _ = self.renewed.set(*mac);
+                }
+                proven
+            }
+            (None, _) => false,
         }
     }
 
@@ -152,7 +176,7 @@ impl Keyring {
         let key = KeyFacts {
             id: "legacy".into(),
             tenant,
-            mac,
+            proof: Proof::Now(mac),
             scopes: Scopes::all(),
             expires_at: None,
             allowed_ips: Vec::new(),
@@ -160,7 +184,16 @@ impl Keyring {
         let limits = self.limits.of(tenant.no);
         let mut inner = self.write();
         let entry = inner.entry(key, limits);
-        inner.legacy = Some(entry);
+        if let Some(old) = inner.legacy.replace(entry) {
+            old.removed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the single key of the configuration away.
+    pub fn remove_legacy(&self) {
+        if let Some(old) = self.write().legacy.take() {
+            old.removed.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Lets a key end at a moment, if nothing ends it before.
@@ -245,6 +278,29 @@ impl Keyring {
         self.read().keys.get(id).cloned()
     }
 
+    /// Keys that have been proven by the secret before and whose rows do not have
+    /// their new MAC yet.
+    #[must_use]
+    pub fn renewed(&self) -> Vec<(String, Mac)> {
+        let inner = self.read();
+        let waits = |entry: &&Arc<KeyEntry>| !entry.renewal_written.load(Ordering::Relaxed);
+        let renewed = inner.keys.values().filter(waits);
+        renewed.filter_map(|entry| Some((entry.id.clone(), *entry.renewed.get()?))).collect()
+    }
+
+    /// Tells that the rows of these keys have their new MACs; how many keys are
+    /// left that only the secret before proves.
+    pub fn renewals_written(&self, ids: &[(String, Mac)]) -> usize {
+        let inner = self.read();
+        for entry in ids.iter().filter_map(|(id, _)| inner.keys.get(id)) {
+            entry.renewal_written.store(true, Ordering::Relaxed);
+        }
+        let only_before = |entry: &&Arc<KeyEntry>| {
+            matches!(entry.proof, Some(Proof::Before(_))) && !entry.renewal_written.load(Ordering::Relaxed)
+        };
+        inner.keys.values().filter(only_before).count()
+    }
+
     /// Keys used since they were last asked for here, with the moment.
     #[must_use]
     pub fn take_used(&self) -> Vec<(String, Timestamp)> {
@@ -264,7 +320,9 @@ impl Inner {
             suspended: self.suspension(key.tenant.no),
             id: key.id,
             tenant: key.tenant,
-            mac: key.mac,
+            proof: Some(key.proof),
+            renewed: OnceLock::new(),
+            renewal_written: AtomicBool::new(false),
             scopes: key.scopes,
             allowed_ips: key.allowed_ips,
             ends_at: AtomicI64::new(key.expires_at.map_or(NEVER, Timestamp::micros)),

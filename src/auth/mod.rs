@@ -22,7 +22,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 pub use admin::{Admin, OnThisMachine, Operator, Presented, SignedIn, set_cookie, too_many_attempts};
 pub use caller::{Caller, MetricsReader};
-pub use hasher::{KeyHasher, Mac};
+pub use hasher::{KeyHasher, Mac, Mark, Proof};
 pub use key::ApiKey;
 pub(crate) use key::prefix as key_prefix;
 pub use keyring::{KeyEntry, KeyFacts, Keyring, Tenant};
@@ -45,7 +45,7 @@ pub struct Auth {
     clock: Clock,
     /// Whether the service speaks TLS.
     secure: bool,
-    admin: Mac,
+    admin: RwLock<Mac>,
     metrics_token: RwLock<Option<Mac>>,
     throttle: Throttle,
     limits: Arc<Limits>,
@@ -67,7 +67,7 @@ impl Auth {
         Self {
             secure,
             keyring: Arc::new(Keyring::new(limits.clone())),
-            admin: hasher.mac(admin_key),
+            admin: RwLock::new(hasher.mac(admin_key)),
             metrics_token: RwLock::new(metrics_token.map(|token| hasher.mac(token))),
             sessions: Arc::default(),
             throttle: Throttle::default(),
@@ -76,6 +76,16 @@ impl Auth {
             limits,
             cors,
         }
+    }
+
+    /// Sets what the administrator presents.
+    pub fn set_admin_key(&self, key: &str) {
+        *self.admin.write().unwrap_or_else(PoisonError::into_inner) = self.hasher.mac(key);
+    }
+
+    fn is_admin_key(&self, presented: &str) -> bool {
+        let key = *self.admin.read().unwrap_or_else(PoisonError::into_inner);
+        self.hasher.same(&self.hasher.mac(presented), &key)
     }
 
     /// Sets what may read the metrics from another machine.
@@ -112,9 +122,9 @@ impl Auth {
     fn authenticate(&self, presented: &str, from: IpAddr, now: Timestamp) -> Option<Arc<KeyEntry>> {
         // The MAC is computed whether or not the id is known, so that the time
         // taken does not tell.
-        let mac = self.hasher.mac(presented);
+        let (mac, before) = (self.hasher.mac(presented), self.hasher.mac_before(presented));
         let entry = self.keyring.find(presented)?;
-        let proven = self.hasher.same(&mac, &entry.mac);
+        let proven = entry.is_proven(&self.hasher, &mac, before.as_ref());
         let valid = proven && !entry.is_expired(now) && entry.allows(from);
         valid.then(|| {
             entry.used(now);

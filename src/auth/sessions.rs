@@ -11,7 +11,7 @@ use aws_lc_rs::constant_time;
 
 use super::{KeyHasher, Mac, Role};
 use crate::clock::Timestamp;
-use crate::id::random_bytes;
+use crate::id::{hex, random_bytes};
 
 /// How long a session lasts that is not used.
 pub const IDLE: Duration = Duration::from_secs(3600);
@@ -47,19 +47,27 @@ impl SessionToken {
         hasher.mac(&format!("session {}", self.0))
     }
 
+    /// What was kept of it when the key-hash secret was the one before.
+    pub(super) fn mac_before(&self, hasher: &KeyHasher) -> Option<Mac> {
+        hasher.mac_before(&format!("session {}", self.0))
+    }
+
     /// What a page has to send beside the cookie to change something. A page
     /// from elsewhere can make a browser send the cookie, but not read this.
     #[must_use]
     pub fn csrf(&self, hasher: &KeyHasher) -> String {
-        use std::fmt::Write as _;
-        hasher.mac(&format!("csrf {}", self.0)).iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex(&hasher.mac(&self.of_csrf()))
     }
 
+    fn of_csrf(&self) -> String {
+        format!("csrf {}", self.0)
+    }
+
+    /// A page that was opened when the key-hash secret was the one before still
+    /// sends what it got then.
     pub(super) fn proves(&self, hasher: &KeyHasher, csrf: &str) -> bool {
-        constant_time::verify_slices_are_equal(self.csrf(hasher).as_bytes(), csrf.as_bytes()).is_ok()
+        let same = |own: &str| constant_time::verify_slices_are_equal(own.as_bytes(), csrf.as_bytes()).is_ok();
+        same(&self.csrf(hasher)) || hasher.mac_before(&self.of_csrf()).is_some_and(|mac| same(&hex(&mac)))
     }
 }
 
@@ -156,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_session_ends_when_idle_and_in_any_case() {
-        let (hasher, start) = (KeyHasher::new("a secret"), Timestamp::from_micros(1_000_000));
+        let (hasher, start) = (KeyHasher::new("a secret", None), Timestamp::from_micros(1_000_000));
         let (sessions, token) = (Sessions::default(), SessionToken::generate());
         let mac = token.mac(&hasher);
         sessions.add(Session::new(1, "a".into(), Role::Admin, mac, start, start.plus(LONGEST)));
@@ -175,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_token_proves_only_its_own_page() {
-        let hasher = KeyHasher::new("a secret");
+        let hasher = KeyHasher::new("a secret", None);
         let (one, other) = (SessionToken::generate(), SessionToken::generate());
         assert!(one.proves(&hasher, &one.csrf(&hasher)));
         assert!(!one.proves(&hasher, &other.csrf(&hasher)) && !one.proves(&hasher, ""));

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::control::{Control, Service, read};
 use super::failure::Failure;
+use super::master_key;
 use super::output::{Column, field, print_list, print_one};
 use super::password::{Chosen, PasswordSource};
 use crate::users::UserName;
@@ -50,6 +51,19 @@ enum Verb {
         #[command(flatten)]
         password: PasswordSource,
     },
+    /// Seal the secrets in the database with a new master key
+    #[command(after_help = master_key::ROTATE_HELP)]
+    RotateMasterKey,
+    /// Print a new master key, to be put into the configuration
+    #[command(after_help = master_key::NEW_HELP)]
+    NewMasterKey,
+    /// With the service stopped: give up secrets whose master key is lost
+    #[command(after_help = master_key::FORGET_HELP)]
+    ForgetSecrets {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -72,7 +86,14 @@ const COLUMNS: [Column; 4] = [
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let json = arguments.control.json;
+    match &arguments.verb {
+        Verb::NewMasterKey => return master_key::new(),
+        Verb::ForgetSecrets { yes } => return master_key::forget(&arguments.control, *yes),
+        _ => {}
+    }
     arguments.control.run(async |service| match &arguments.verb {
+        Verb::NewMasterKey | Verb::ForgetSecrets { .. } => Ok(()),
+        Verb::RotateMasterKey => master_key::rotate(&service, json).await,
         Verb::List { limit } => print_list(&service.list("/admin/users", &[], *limit).await?, json, &COLUMNS),
         Verb::Create { name, role, password } => {
             let role = match role {

@@ -1,20 +1,13 @@
 //! `agentd cert`: the certificates of the running service.
 
-use std::time::Duration;
-
 use clap::{Subcommand, ValueEnum};
 use reqwest::Method;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::control::{Control, Rows, Service, read};
 use super::exit;
 use super::failure::Failure;
 use super::output::{Column, field, plain, print_list, print_one};
-
-/// How often it is asked whether a certificate has been issued.
-const ASK_EVERY: Duration = Duration::from_millis(300);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -38,6 +31,9 @@ enum Verb {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Give the accounts with certificate authorities other keys
+    #[command(after_help = "Example:\n  agentd cert rotate-account-key")]
+    RotateAccountKey,
     /// Revoke a certificate for good; another is ordered at once
     #[command(after_help = "Example:\n  agentd cert revoke agents.example.com --reason key-compromise")]
     Revoke {
@@ -71,8 +67,24 @@ const COLUMNS: [Column; 6] = [
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let json = arguments.control.json;
     arguments.control.run(async |service| match &arguments.verb {
-        Verb::List => print_list(&Rows { rows: all(&service).await?, next_cursor: None }, json, &COLUMNS),
+        Verb::List => {
+            print_list(&Rows { rows: service.rows("/admin/certificates").await?, next_cursor: None }, json, &COLUMNS)
+        }
         Verb::Renew { name, no_wait } => renew(&service, name.as_deref(), *no_wait, json).await,
+        Verb::RotateAccountKey => {
+            let text = service.send(service.request(Method::POST, "/admin/acme-accounts/rotate-keys")).await?;
+            if json {
+                say!("{}", text.trim_end());
+                return Ok(());
+            }
+            match read::<Value>(&text)?["directories"].as_array().map(Vec::as_slice) {
+                None | Some([]) => say!("there is no account with an authority"),
+                Some(all) => all.iter().for_each(|directory| {
+                    say!("the account with {} has another key", plain(directory.as_str().unwrap_or_default()));
+                }),
+            }
+            Ok(())
+        }
         Verb::Revoke { name, reason } => {
             let reason = reason.to_possible_value().map(|value| value.get_name().replace('-', "_"));
             let request = service.request(Method::POST, &path(name, "revoke")).json(&json!({ "reason": reason }));
@@ -84,14 +96,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             Ok(())
         }
     })
-}
-
-async fn all(service: &Service) -> Result<Vec<Box<RawValue>>, Failure> {
-    #[derive(Deserialize)]
-    struct List {
-        data: Vec<Box<RawValue>>,
-    }
-    Ok(read::<List>(&service.get("/admin/certificates").await?)?.data)
 }
 
 fn path(name: &str, verb: &str) -> String {
@@ -110,15 +114,8 @@ async fn renew(service: &Service, name: Option<&str>, no_wait: bool, json: bool)
         say!("{job}");
         return Ok(());
     }
-    let job = loop {
-        let text = service.get(&format!("/admin/jobs/{job}")).await?;
-        let job: Value = read(&text)?;
-        if !job["finished_at"].is_null() {
-            break job;
-        }
-        tokio::time::sleep(ASK_EVERY).await;
-    };
-    let rows = all(service).await?;
+    let job = service.ended_job(&job).await?;
+    let rows = service.rows("/admin/certificates").await?;
     let state = rows.iter().find(|row| read::<Value>(row.get()).is_ok_and(|row| field(&row, "name") == name));
     match (job["status"].as_str(), state) {
         (Some("succeeded"), Some(state)) => print_one(state.get(), json, &FIRST),
@@ -132,7 +129,7 @@ async fn renew(service: &Service, name: Option<&str>, no_wait: bool, json: bool)
 
 /// The name of the only certificate that can be renewed.
 async fn only(service: &Service) -> Result<String, Failure> {
-    let rows = all(service).await?;
+    let rows = service.rows("/admin/certificates").await?;
     let rows = rows.iter().map(|row| read::<Value>(row.get())).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<_> = rows.iter().filter(|row| row["source"] == "acme").map(|row| field(row, "name")).collect();
     match names.as_slice() {

@@ -6,6 +6,7 @@ use super::{ConfigFile, exit, fail};
 use crate::clock::Clock;
 use crate::config::{self, Fault, Shown, Sources, TlsMode};
 use crate::tls;
+use crate::vault::{self, Standing};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  agentd check --config /etc/agentd/agentd.toml\n  agentd check --show")]
@@ -32,6 +33,19 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             {
                 eprintln!("error: {fault}");
                 return fail(exit::CONFIGURATION, "the configuration has 1 fault");
+            }
+            match vault::examine(&loaded.config.data) {
+                Ok(Standing::Unseen(why)) => eprintln!("warning: the database cannot be looked at: {why}"),
+                Ok(Standing::Elsewhere(id)) => {
+                    eprintln!(
+                        "warning: the master key {id} cannot be seen from here; as a credential of the unit it need not"
+                    );
+                }
+                Ok(Standing::Here(_) | Standing::Unused | Standing::Changes) => {}
+                Err(fault) => {
+                    eprintln!("error: {fault}");
+                    return fail(exit::CONFIGURATION, "the service would not start");
+                }
             }
             say!("the configuration is valid");
             ExitCode::SUCCESS

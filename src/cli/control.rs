@@ -10,11 +10,14 @@ use std::time::Duration;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::failure::{Failure, Refusal};
 use crate::config::{Places, Sources};
 
+/// How often it is asked whether a job has ended.
+const ASK_EVERY: Duration = Duration::from_millis(300);
 /// How long an answer may take; the longest wait of the service's own is below.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 /// The service sends something into a stream every 15 seconds.
@@ -33,13 +36,37 @@ pub(super) struct Location {
     config: Option<PathBuf>,
 }
 
+/// What the unit of the package reads, and the folders that it has.
+const INSTALLED: &str = "/etc/agentd/agentd.toml";
+const FOLDERS: [(&str, &str); 2] = [("STATE_DIRECTORY", "/var/lib/agentd"), ("RUNTIME_DIRECTORY", "/run/agentd")];
+
+/// What an installed service reads, for verbs that do without it: what is named,
+/// else what the package has, unless there is a `./data`. Also its name.
+pub(super) fn as_installed(config: Option<&Path>, data_dir: Option<&Path>) -> (Sources, String) {
+    let installed = Path::new(INSTALLED);
+    let nobody_says = config.is_none() && data_dir.is_none();
+    let found = nobody_says && installed.exists() && !Path::new("data").exists();
+    let file = if found { Some(installed) } else { config };
+    let name = file.map_or_else(|| "of the environment".into(), |file| file.display().to_string());
+    let mut sources = Sources::of_process(file.map(Path::to_owned));
+    if file == Some(installed) {
+        for (variable, folder) in FOLDERS {
+            sources.environment.entry(variable.into()).or_insert_with(|| folder.into());
+        }
+    }
+    if let Some(dir) = data_dir {
+        sources.flags.push(("data.dir", "--data-dir", dir.to_string_lossy().into_owned()));
+    }
+    (sources, name)
+}
+
 #[derive(clap::Args, Clone)]
 pub(super) struct Control {
     /// Print the service's own JSON, for scripts
     #[arg(long, global = true)]
     pub json: bool,
     #[command(flatten)]
-    location: Location,
+    pub location: Location,
     /// Its control socket; else what the configuration says, or control.sock in the data folder
     #[arg(long, value_name = "PATH", global = true, help_heading = "Which service")]
     socket: Option<PathBuf>,
@@ -51,7 +78,7 @@ impl Location {
     }
 
     /// What the service reads its configuration from.
-    fn sources(&self) -> Sources {
+    pub(super) fn sources(&self) -> Sources {
         let mut sources = Sources::of_process(self.config.clone());
         if let Some(dir) = &self.data_dir {
             sources.flags.push(("data.dir", "--data-dir", dir.to_string_lossy().into_owned()));
@@ -70,6 +97,11 @@ impl Control {
         control.location.config = file.exists().then(|| file.clone());
         let sources = control.location.sources();
         (control, file, sources)
+    }
+
+    /// Where the service is.
+    pub(super) fn location(&self) -> &Location {
+        &self.location
     }
 
     /// Runs what a verb does with the service.
@@ -154,6 +186,22 @@ impl Service {
 
     pub(super) async fn get(&self, path: &str) -> Result<String, Failure> {
         self.send(self.request(Method::GET, path)).await
+    }
+
+    /// Waits for the end of a job of the service's own.
+    pub(super) async fn ended_job(&self, id: &str) -> Result<Value, Failure> {
+        loop {
+            let job: Value = read(&self.get(&format!("/admin/jobs/{id}")).await?)?;
+            if !job["finished_at"].is_null() {
+                return Ok(job);
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    }
+
+    /// The rows of a list that has one page.
+    pub(super) async fn rows(&self, path: &str) -> Result<Vec<Box<RawValue>>, Failure> {
+        Ok(read::<Page>(&self.get(path).await?)?.data)
     }
 
     /// Up to `limit` rows of a list, from as many pages as it takes.

@@ -1,5 +1,6 @@
 //! `agentd doctor`: whether what the service needs is there.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,18 +9,18 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
+use super::control::as_installed;
 use super::failure::Failure;
 use super::output::plain;
 use super::{ConfigFile, exit};
 use crate::clock::Clock;
-use crate::config::{self, Loaded, Sources};
-use crate::doctor::{Finding, LONGEST, State, examine};
+use crate::config::{self, Loaded};
+use crate::doctor::{Finding, LONGEST, Service, State, examine};
 
-/// What the unit of the package reads, and the folders that it has.
-const INSTALLED: &str = "/etc/agentd/agentd.toml";
-const FOLDERS: [(&str, &str); 2] = [("STATE_DIRECTORY", "/var/lib/agentd"), ("RUNTIME_DIRECTORY", "/run/agentd")];
 /// How long the service may take to take a connection.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// What to do with one that hangs.
+const HANGS: &str = "systemctl restart agentd; the log says more: journalctl -u agentd -n 50";
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  sudo agentd doctor\n  agentd doctor --config agentd.toml --json\n\n\
@@ -58,7 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 async fn look(arguments: &Arguments) -> Vec<Finding> {
-    let (sources, of) = sources(arguments);
+    let (sources, of) = as_installed(arguments.file.config.as_deref(), arguments.data_dir.as_deref());
     let what = format!("configuration {of}");
     let Loaded { config, warnings, .. } = match config::load(&sources) {
         Ok(loaded) => loaded,
@@ -69,72 +70,60 @@ async fn look(arguments: &Arguments) -> Vec<Finding> {
     };
     let mut findings = vec![Finding::ok(&what, "is valid")];
     findings.extend(warnings.into_iter().map(|it| Finding::warn(&what, it, "remove it, or set what is meant")));
-    let (running, finding) = match config.control_socket() {
-        Some(socket) => service(&socket).await,
+    let (service, finding) = match config.control_socket() {
+        Some(socket) => look_for(&socket).await,
         None => {
             let advice = "only with server.control_socket it can be seen whether it runs";
-            (None, Finding::warn("service", "server.control_socket is off", advice))
+            (Service::Unknown, Finding::warn("service", "server.control_socket is off", advice))
         }
     };
     findings.push(finding);
-    findings.extend(examine(&config, running, &Clock::system()).await);
+    findings.extend(examine(&config, service, &Clock::system()).await);
     findings
 }
 
-/// What the service reads, as far as it can be known from here, and its name.
-fn sources(arguments: &Arguments) -> (Sources, String) {
-    let installed = Path::new(INSTALLED);
-    let nobody_says = arguments.file.config.is_none() && arguments.data_dir.is_none();
-    let found = nobody_says && installed.exists() && !Path::new("data").exists();
-    let file = if found { Some(installed.to_owned()) } else { arguments.file.config.clone() };
-    let name = file.as_ref().map_or_else(|| "of the environment".into(), |file| file.display().to_string());
-    let mut sources = Sources::of_process(file);
-    if sources.file.as_deref() == Some(installed) {
-        for (variable, folder) in FOLDERS {
-            sources.environment.entry(variable.into()).or_insert_with(|| folder.into());
-        }
-    }
-    if let Some(dir) = &arguments.data_dir {
-        sources.flags.push(("data.dir", "--data-dir", dir.to_string_lossy().into_owned()));
-    }
-    (sources, name)
-}
-
-/// Whether it runs, with its process.
-async fn service(socket: &Path) -> (Option<u32>, Finding) {
+/// Whether it runs.
+async fn look_for(socket: &Path) -> (Service, Finding) {
+    let what = "service";
     let connected = tokio::time::timeout(PATIENCE, UnixStream::connect(socket)).await;
-    match connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+    match connected.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
         Ok(stream) => {
             let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
-            (pid, ready(stream, pid.unwrap_or_default()).await)
+            let of = pid.map_or_else(String::new, |pid| format!(", process {pid}"));
+            (pid.map_or(Service::Unknown, Service::Running), ready(stream, &of).await)
         }
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            let detail = format!("{} may not be opened: {error}", socket.display());
-            (None, Finding::warn("service", detail, "sudo agentd doctor"))
-        }
-        Err(_) => {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
             let detail = format!("does not run (nobody answers at {})", socket.display());
-            (None, Finding::warn("service", detail, "start it: systemctl start agentd, or agentd serve"))
+            (Service::Absent, Finding::warn(what, detail, "start it: systemctl start agentd, or agentd serve"))
+        }
+        // So many have connected that the kernel takes no more: nobody fetches them.
+        Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
+            let detail = format!("hangs: it takes no connection at {}", socket.display());
+            (Service::Unknown, Finding::fail(what, detail, HANGS))
+        }
+        Err(error) => {
+            let detail = format!("whether it runs cannot be seen: {}: {error}", socket.display());
+            (Service::Unknown, Finding::warn(what, detail, "sudo agentd doctor"))
         }
     }
 }
 
 /// What it says of itself: the kernel takes connections for one that hangs, too.
-async fn ready(mut stream: UnixStream, pid: u32) -> Finding {
+async fn ready(mut stream: UnixStream, of: &str) -> Finding {
     let mut head = [0; 12];
     let exchange = async {
         stream.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
         stream.read_exact(&mut head).await
     };
     match tokio::time::timeout(PATIENCE, exchange).await {
-        Ok(Ok(_)) if head.starts_with(b"HTTP/1.1 200") => Finding::ok("service", format!("runs, process {pid}")),
+        Ok(Ok(_)) if head.starts_with(b"HTTP/1.1 200") => Finding::ok("service", format!("runs{of}")),
         Ok(Ok(_)) => {
-            let detail = format!("runs, process {pid}, and is not ready");
+            let detail = format!("runs{of}, and is not ready");
             Finding::fail("service", detail, "GET /ready names what fails; the log says more")
         }
         Ok(Err(_)) | Err(_) => {
-            let detail = format!("hangs, process {pid}: it takes a connection and does not answer");
-            Finding::fail("service", detail, "systemctl restart agentd; the log says more: journalctl -u agentd -n 50")
+            let detail = format!("hangs{of}: it takes a connection and does not answer");
+            Finding::fail("service", detail, HANGS)
         }
     }
 }

@@ -7,6 +7,7 @@ macro_rules! say {
 }
 
 mod admin;
+mod backup;
 mod cert;
 mod check;
 mod completions;
@@ -16,13 +17,17 @@ mod doctor;
 mod failure;
 mod job;
 mod key;
+mod man;
+mod master_key;
 mod migrate;
 mod openapi;
 mod output;
 mod password;
 mod reload;
+mod restore;
 mod serve;
 mod setup;
+mod standby;
 mod status;
 mod tenant;
 mod version;
@@ -82,7 +87,7 @@ enum Verb {
     Reload(reload::Arguments),
     /// Look whether what the service needs is there: names, ports, directories, clock, disk
     Doctor(doctor::Arguments),
-    /// Make and list users, give them new passwords
+    /// Make and list users, give them new passwords; change the master key
     Admin(admin::Arguments),
     /// Make, list, suspend, delete tenants
     Tenant(tenant::Arguments),
@@ -92,12 +97,21 @@ enum Verb {
     Job(job::Arguments),
     /// List, renew, revoke certificates
     Cert(cert::Arguments),
+    /// Make, list, verify backups
+    Backup(backup::Arguments),
+    /// Put a backup in place of the data, while the service is stopped
+    Restore(restore::Arguments),
+    /// Follow another host's backups, and take its place
+    Standby(standby::Arguments),
     /// The schema of the database
     Migrate(migrate::Arguments),
     /// Print the interface's description for programs (OpenAPI 3.1)
     Openapi(openapi::Arguments),
     /// Print what a shell needs to complete these verbs
     Completions(completions::Arguments),
+    /// Write the manual pages, one for each verb
+    #[command(hide = true)]
+    Man(man::Arguments),
     /// Print the version
     Version(version::Arguments),
 }
@@ -130,12 +144,16 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Key(arguments) => finish(key::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),
         Verb::Cert(arguments) => finish(cert::run(&arguments)),
-        Verb::Migrate(arguments) => finish(migrate::run(&arguments)),
+        Verb::Backup(arguments) => finish(backup::run(&arguments)),
+        Verb::Restore(arguments) => finish(restore::run(&arguments)),
+        Verb::Standby(arguments) => finish(standby::run(&arguments)),
+        Verb::Migrate(arguments) => finish(migrate::run(&arguments, &extras.migrations)),
         Verb::Openapi(arguments) => finish(openapi::run(&arguments)),
         Verb::Completions(arguments) => {
             completions::run(&arguments);
             ExitCode::SUCCESS
         }
+        Verb::Man(arguments) => finish(man::run(&arguments)),
         Verb::Version(arguments) => {
             version::run(&arguments);
             ExitCode::SUCCESS

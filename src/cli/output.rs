@@ -1,5 +1,7 @@
 //! What verbs print: tables and cards for people.
 
+use std::io::{IsTerminal as _, Write as _};
+
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
@@ -91,6 +93,22 @@ pub(super) fn plain(text: &str) -> String {
         character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     text.chars().map(|character| if steers(character) { char::REPLACEMENT_CHARACTER } else { character }).collect()
+}
+
+/// Goes on only when somebody says yes.
+pub(super) fn confirm(question: &str) -> Result<(), Failure> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Err(Failure::Usage("nobody can be asked here: --yes goes on without asking".into()));
+    }
+    eprint!("{} [y/N] ", plain(question));
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    stdin.read_line(&mut answer).map_err(Failure::other)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::other("nothing was done")),
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Where a verb gets a password from: typed twice on a terminal, a file, or
 //! made up. Never an argument, which everybody on the machine can read.
 
-use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::io::{BufRead, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::process::{Signal, getpid, kill_process};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 
 use super::failure::Failure;
 use crate::users::Password;
@@ -81,20 +82,68 @@ fn typed(user: &str) -> Result<Chosen, Failure> {
 
 /// Reads a line that is not shown.
 fn hidden(prompt: &str) -> Result<String, Failure> {
-    eprint!("{prompt}");
-    let _ = std::io::stderr().flush();
     let stdin = std::io::stdin();
     let before = tcgetattr(&stdin).map_err(Failure::other)?;
     let mut quiet = before.clone();
-    quiet.local_modes.remove(LocalModes::ECHO);
+    quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
     quiet.local_modes.insert(LocalModes::ECHONL);
+    // The signal of Ctrl-C would leave the terminal as it is here. So that and
+    // Ctrl-\ end a line, and what they usually do is done once it is as before.
+    let interrupts = [SpecialCodeIndex::VINTR, SpecialCodeIndex::VQUIT].map(|code| before.special_codes[code]);
+    quiet.special_codes[SpecialCodeIndex::VEOL] = interrupts[0];
+    quiet.special_codes[SpecialCodeIndex::VEOL2] = interrupts[1];
     tcsetattr(&stdin, OptionalActions::Now, &quiet).map_err(Failure::other)?;
-    let mut line = String::new();
-    let read = stdin.lock().read_line(&mut line);
+    // Not before: somebody may be quick.
+    eprint!("{prompt}");
+    let _ = std::io::stderr().flush();
+    let read = line(&mut stdin.lock(), interrupts);
     let restored = tcsetattr(&stdin, OptionalActions::Now, &before);
-    if read.map_err(Failure::other)? == 0 {
+    let Some(line) = read.map_err(Failure::other)? else {
+        eprintln!();
+        let _ = kill_process(getpid(), Signal::INT);
+        return Err(Failure::other("interrupted"));
+    };
+    restored.map_err(Failure::other)?;
+    if line.is_empty() {
         return Err(Failure::other("nothing was typed"));
     }
-    restored.map_err(Failure::other)?;
+    let line = String::from_utf8(line).map_err(|_| Failure::other("what was typed is no text in UTF-8"))?;
     Ok(line.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// A line with its end, empty where there is nothing more; `None` where one of
+/// `interrupts` came first. A 0 among them is a key that the terminal has not.
+fn line(input: &mut impl BufRead, interrupts: [u8; 2]) -> std::io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    loop {
+        let read = input.fill_buf()?;
+        let ends = |byte: &u8| *byte == b'\n' || *byte != 0 && interrupts.contains(byte);
+        let Some(place) = read.iter().position(ends) else {
+            let length = read.len();
+            line.extend_from_slice(read);
+            input.consume(length);
+            if length == 0 {
+                return Ok(Some(line));
+            }
+            continue;
+        };
+        let last = read[place];
+        line.extend_from_slice(&read[..=place]);
+        input.consume(place + 1);
+        return Ok((last == b'\n').then_some(line));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_ends_where_it_is_interrupted() {
+        let read = |mut text: &[u8]| line(&mut text, [3, 0]).expect("it can be read");
+        assert_eq!(read(b"one\ntwo\n"), Some(b"one\n".to_vec()));
+        assert_eq!(read(b"on\x03e\n"), None);
+        assert_eq!(read(b"a\0b"), Some(b"a\0b".to_vec()), "a key that is not there interrupts nothing");
+        assert_eq!(read(b""), Some(Vec::new()));
+    }
 }

@@ -10,6 +10,7 @@ use crate::db::OpenError;
 use crate::serve::{self, ControlError, ServeError};
 use crate::telemetry::log;
 use crate::tls;
+use crate::{backups, db, vault};
 
 #[derive(clap::Args)]
 #[command(
@@ -69,14 +70,27 @@ fn code(error: &ServeError) -> u8 {
         {
             exit::TRY_AGAIN
         }
+        ServeError::Build(
+            BuildError::Vault(vault::Fault::Database(fault)) | BuildError::Backups(backups::OpenError::Database(fault)),
+        ) => {
+            if *fault == db::Error::Full {
+                exit::TRY_AGAIN
+            } else {
+                exit::FAILED
+            }
+        }
         // Starting again would meet the same; somebody has to change something.
         ServeError::Control(_)
         | ServeError::HandedOver(_)
         | ServeError::Build(
             BuildError::Secret(_)
+            | BuildError::Vault(_)
             | BuildError::Outbound(_)
             | BuildError::Tls(_)
             | BuildError::Acme(_)
+            | BuildError::Backups(_)
+            | BuildError::Bucket(_)
+            | BuildError::CutShort(_)
             | BuildError::Open(
                 OpenError::Folder { .. }
                 | OpenError::Foreign

@@ -12,11 +12,17 @@ use super::{exit, print_line};
 use crate::clock::{Timestamp, system_now};
 
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  agentd status\n  agentd status --json | jq .warnings\n\n\
-                        Exit codes: 0 all is well, 1 there are warnings, 69 the service does not run.")]
+#[command(
+    after_help = "Examples:\n  agentd status\n  agentd status --json | jq .warnings\n  agentd status --ready\n\n\
+                        Exit codes: 0 all is well, 1 there are warnings, 69 the service does not run; with\n\
+                        --ready 0 work is taken and done, 75 it is not."
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     control: Control,
+    /// Print nothing when work is taken and done, else why not, for health checks
+    #[arg(long, conflicts_with = "json")]
+    ready: bool,
 }
 
 /// What is worked with; the rest is printed as it comes.
@@ -32,6 +38,10 @@ struct Warning {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    if arguments.ready {
+        let outcome = arguments.control.run(async |service| service.get("/ready").await.map(drop));
+        return outcome.err().map_or(ExitCode::SUCCESS, Failure::report);
+    }
     let mut warnings = false;
     let outcome = arguments.control.run(async |service| {
         let text = service.get("/admin/status").await?;
@@ -84,9 +94,9 @@ fn print(report: &Value, warnings: &[Warning]) {
     line("storage", format!("database {database}, its log {log}, {free} free on the disk"));
     line(
         "backup",
-        match report["last_backup_at"].as_str() {
-            Some(_) => field(report, "last_backup_at"),
-            None => "none: no backups are configured".into(),
+        match report["last_backup"]["name"].as_str() {
+            Some(_) => backup(&report["last_backup"]),
+            None => "none yet".into(),
         },
     );
     for Warning { what, todo } in warnings {
@@ -95,6 +105,12 @@ fn print(report: &Value, warnings: &[Warning]) {
     if warnings.is_empty() {
         say!("\nall is well");
     }
+}
+
+fn backup(it: &Value) -> String {
+    let at = it["at"].as_str().and_then(Timestamp::parse);
+    let ago = at.map_or_else(String::new, |at| format!("{} ago, ", span(system_now().since(at).as_secs())));
+    format!("{ago}{}, {}", field(it, "name"), bytes(&it["bytes"]))
 }
 
 fn certificate(it: &Value) -> String {

@@ -1,14 +1,12 @@
 //! `agentd tenant`: tenants of the running service.
 
-use std::io::{IsTerminal as _, Write as _};
-
 use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::control::{Control, Service, read};
 use super::failure::Failure;
-use super::output::{Column, field, plain, print_list, print_one};
+use super::output::{Column, confirm, field, print_list, print_one};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -158,20 +156,4 @@ async fn delete(service: &Service, which: &Which, yes: bool, json: bool) -> Resu
         say!("{name} is deleted");
     }
     Ok(())
-}
-
-/// Goes on only when somebody says yes.
-fn confirm(question: &str) -> Result<(), Failure> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Err(Failure::Usage("nobody can be asked here: --yes deletes without asking".into()));
-    }
-    eprint!("{} [y/N] ", plain(question));
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    stdin.read_line(&mut answer).map_err(Failure::other)?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::other("nothing was deleted")),
-    }
 }

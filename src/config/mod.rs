@@ -6,6 +6,7 @@
 
 mod acme;
 mod agent;
+mod backup;
 mod callers;
 mod credentials;
 mod document;
@@ -14,6 +15,7 @@ mod fault;
 mod legacy;
 mod places;
 mod reader;
+mod s3;
 mod sections;
 mod setting;
 mod target;
@@ -27,11 +29,13 @@ use std::path::PathBuf;
 
 pub use acme::{AcmeSection, CertName, ChallengeKind, https_address};
 pub use agent::{AgentSection, Planner};
+pub use backup::{BackupSection, Recipient};
 pub use callers::{CorsSection, LimitsSection, Origins};
 pub use edit::{EditError, FileEdit};
 pub use fault::Fault;
 pub use places::Places;
 pub use reader::{Origin, Shown};
+pub use s3::S3Section;
 pub use sections::{AuthSection, DataSection, JobsSection, LogSection, Secret, ServerSection};
 pub use setting::{ControlSocket, LogFormat, parse_bytes, parse_span};
 pub use target::{NoTarget, Target, TargetHost};
@@ -64,6 +68,10 @@ pub struct Config {
     pub acme: AcmeSection,
     /// Files.
     pub data: DataSection,
+    /// Copies of the files.
+    pub backup: BackupSection,
+    /// The bucket that copies are sent to; none: nowhere.
+    pub s3: Option<S3Section>,
     /// Credentials.
     pub auth: AuthSection,
     /// Running jobs.
@@ -96,15 +104,20 @@ pub struct Loaded {
 impl Config {
     /// Every secret with its key.
     #[must_use]
-    pub fn secrets(&self) -> [(&'static str, &Secret); 7] {
+    pub fn secrets(&self) -> [(&'static str, &Secret); 11] {
+        static UNSET: Secret = Secret::Unset;
         [
+            ("data.master_key", &self.data.master_key),
+            ("data.previous_master_key", &self.data.previous_master_key),
             ("auth.admin_key", &self.auth.admin_key),
             ("auth.key_hash_secret", &self.auth.key_hash_secret),
+            ("auth.previous_key_hash_secret", &self.auth.previous_key_hash_secret),
             ("auth.api_key", &self.auth.api_key),
             ("auth.metrics_token", &self.auth.metrics_token),
             ("web.tavily_api_key", &self.web.tavily_api_key),
             ("web.brave_api_key", &self.web.brave_api_key),
             ("acme.eab_key", &self.acme.eab_key),
+            ("backup.s3_secret_key", self.s3.as_ref().map_or(&UNSET, |s3| &s3.secret_key)),
         ]
     }
 }
@@ -130,11 +143,14 @@ impl Sources {
 pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
     let mut reader = Reader::new(sources)?;
     let mode = legacy::Mode::read(&mut reader);
+    let data = DataSection::read(&mut reader);
     let config = Config {
         server: ServerSection::read(&mut reader),
         tls: TlsSection::read(&mut reader),
         acme: AcmeSection::read(&mut reader),
-        data: DataSection::read(&mut reader),
+        backup: BackupSection::read(&mut reader, &data.dir),
+        s3: S3Section::read(&mut reader),
+        data,
         auth: AuthSection::read(&mut reader),
         jobs: JobsSection::read(&mut reader),
         outbound: OutboundSection::read(&mut reader),
@@ -146,6 +162,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
     };
     config.server.check(&mut reader, &config.tls);
     config.tls.check(&mut reader);
+    config.data.check(&mut reader);
     config.acme.check(&mut reader, &config.tls);
     config.auth.check(&mut reader, mode);
     config.web.check(&mut reader);

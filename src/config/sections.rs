@@ -127,6 +127,10 @@ pub struct DataSection {
     pub min_free: u64,
     /// Size of the write-ahead log above which it is started over.
     pub wal_bound: u64,
+    /// What seals the secrets in the database.
+    pub master_key: Secret,
+    /// What did so before.
+    pub previous_master_key: Secret,
 }
 
 impl DataSection {
@@ -146,6 +150,32 @@ impl DataSection {
                 .value(key("data.min_free", "Free disk space below which new work is refused."), Bytes(64 << 20))
                 .0,
             wal_bound: wal_bound.0,
+            master_key: Secret::read(
+                reader,
+                key(
+                    "data.master_key",
+                    "What seals the secrets in the database; made at the first start, as secrets/master.key in data.dir, when not set.",
+                ),
+                key("data.master_key_file", "A file that holds it."),
+            ),
+            previous_master_key: Secret::read(
+                reader,
+                key(
+                    "data.previous_master_key",
+                    "The one before, for one start: everything is then sealed anew with the other.",
+                ),
+                key("data.previous_master_key_file", "A file that holds it."),
+            ),
+        }
+    }
+
+    pub(super) fn check(&self, reader: &mut Reader<'_>) {
+        for (file, secret) in
+            [("data.master_key_file", &self.master_key), ("data.previous_master_key_file", &self.previous_master_key)]
+        {
+            if let Err(fault) = secret.resolve() {
+                reader.fault_at_key(file, fault);
+            }
         }
     }
 
@@ -200,6 +230,12 @@ impl Secret {
         }
     }
 
+    /// Whether somebody has set it.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        !matches!(self, Self::Unset)
+    }
+
     /// The secret, without the white space around it; `None` when it is not set.
     ///
     /// # Errors
@@ -225,6 +261,8 @@ pub struct AuthSection {
     pub admin_key: Secret,
     /// What API keys are hashed with.
     pub key_hash_secret: Secret,
+    /// What they were hashed with before.
+    pub previous_key_hash_secret: Secret,
     /// The single key that acts for the default tenant.
     pub api_key: Secret,
     /// What a Prometheus elsewhere presents.
@@ -251,9 +289,17 @@ impl AuthSection {
                 aliased(
                     "auth.key_hash_secret",
                     "AGENT_KEY_HASH_SECRET",
-                    "What API keys are hashed with; changing it makes every key useless. Made at the first start when not set.",
+                    "What API keys are hashed with; made at the first start when not set. Who changes it sets the previous one too.",
                 ),
                 key("auth.key_hash_secret_file", "A file that holds it."),
+            ),
+            previous_key_hash_secret: Secret::read(
+                reader,
+                key(
+                    "auth.previous_key_hash_secret",
+                    "The one before: keys hashed with it count, and are hashed anew when they are used.",
+                ),
+                key("auth.previous_key_hash_secret_file", "A file that holds it."),
             ),
             api_key: Secret::read(
                 reader,
@@ -269,6 +315,9 @@ impl AuthSection {
     }
 
     pub(super) fn check(&self, reader: &mut Reader<'_>, mode: Mode) {
+        if let Err(fault) = self.previous_key_hash_secret.resolve() {
+            reader.fault_at_key("auth.previous_key_hash_secret_file", fault);
+        }
         let secrets = [
             ("auth.admin_key", &self.admin_key),
             ("auth.key_hash_secret", &self.key_hash_secret),

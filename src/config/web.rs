@@ -161,6 +161,17 @@ impl WebSection {
         reader.fault_at_key("web.search_provider", what);
     }
 
+    /// The key for whoever answers searches, with where it is set; none where
+    /// that one has no key.
+    #[must_use]
+    pub fn search_key(&self) -> Option<(&'static str, &Secret)> {
+        match self.provider()? {
+            SearchProvider::Tavily => Some(("web.tavily_api_key", &self.tavily_api_key)),
+            SearchProvider::Brave => Some(("web.brave_api_key", &self.brave_api_key)),
+            SearchProvider::Searxng => None,
+        }
+    }
+
     /// Who answers searches: whoever is named, else whoever a key is given for.
     #[must_use]
     pub fn provider(&self) -> Option<SearchProvider> {

@@ -44,6 +44,27 @@ pub(super) fn plain(path: &Path) -> Result<Connection, Error> {
     open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
 }
 
+/// A connection that leaves no trace: reading a database whose log is empty would otherwise make the log's files
+/// anew and leave them, with this process's owner, beside it.
+pub(super) fn look(database: &Path) -> Result<Connection, Error> {
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = if Path::new(&log).exists() {
+        Connection::open_with_flags(database, flags)?
+    } else {
+        let uri = format!("file:{}?immutable=1", escaped(&database.to_string_lossy()));
+        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
+    };
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+/// A path as part of a URI.
+fn escaped(path: &str) -> String {
+    path.replace('%', "%25").replace('?', "%3f").replace('#', "%23")
+}
+
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     // One thread at a time owns a connection, so SQLite's own locks are not needed.
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;

@@ -1,13 +1,13 @@
 //! What has been done to a database's schema, read without changing a byte.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use refinery::Migration;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
-use super::migrate::{embedded, refuse_foreign};
-use super::{BUSY_TIMEOUT, Error, OpenError};
+use super::migrate::{embedded, newest_snapshot, refuse_foreign, version};
+use super::{Error, OpenError, connect};
 
 /// One migration, as the database and this binary know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,30 +53,29 @@ impl State {
 /// # Errors
 /// When the file cannot be read or is no database of agentd.
 pub fn read(database: &Path) -> Result<Vec<Entry>, OpenError> {
-    let connection = open(database)?;
+    let connection = connect::look(database)?;
     refuse_foreign(&connection)?;
     Ok(compare(applied(&connection)?, &embedded()))
 }
 
-/// Reading a database whose log is empty would otherwise make the log's files
-/// anew and leave them, with this process's owner, beside it.
-fn open(database: &Path) -> Result<Connection, Error> {
-    let mut log = database.as_os_str().to_owned();
-    log.push("-wal");
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = if Path::new(&log).exists() {
-        Connection::open_with_flags(database, flags)?
-    } else {
-        let uri = format!("file:{}?immutable=1", escaped(&database.to_string_lossy()));
-        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
-    };
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    Ok(connection)
+/// A database that is too new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newer {
+    /// Its schema version.
+    pub found: i32,
+    /// The latest snapshot beside it that would do.
+    pub snapshot: Option<PathBuf>,
 }
 
-/// A path as part of a URI.
-fn escaped(path: &str) -> String {
-    path.replace('%', "%25").replace('?', "%3f").replace('#', "%23")
+/// Whether a database is newer than what is known; read without changing a byte.
+///
+/// # Errors
+/// When the file cannot be read or is no database of agentd.
+pub fn newer_than(database: &Path, known: i32) -> Result<Option<Newer>, OpenError> {
+    let found = version(&connect::look(database)?)?;
+    let snapshots = || database.parent().map(|folder| folder.join("snapshots"));
+    Ok((found > known)
+        .then(|| Newer { found, snapshot: snapshots().and_then(|folder| newest_snapshot(&folder, known)) }))
 }
 
 struct Applied {
@@ -129,7 +128,7 @@ fn compare(mut applied: BTreeMap<i32, Applied>, known: &[Migration]) -> Vec<Entr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::{connect, migrate};
+    use crate::db::migrate;
 
     fn states(entries: &[Entry]) -> Vec<(i32, State)> {
         entries.iter().map(|entry| (entry.version, entry.state)).collect()
@@ -140,7 +139,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a database?#%.db");
         let mut connection = connect::writer(&path).expect("opens");
-        migrate::run(&mut connection, embedded(), folder.path(), &crate::db::Progress::default()).expect("migrates");
+        migrate::run(&mut connection, embedded(), folder.path(), None, &crate::db::Progress::default())
+            .expect("migrates");
         assert!(read(&path).expect("readable while it is open").iter().all(|entry| entry.state == State::Applied));
         drop(connection);
         assert!(read(&path).expect("readable").iter().all(|entry| entry.state == State::Applied));

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::OpenError;
 
+/// The file in a folder that is locked.
+pub const LOCK: &str = "agentd.lock";
+
 /// The right to use a data folder, held for as long as this lives. The kernel
 /// takes it back when the process ends, however it ends.
 #[derive(Debug)]
@@ -22,7 +25,7 @@ impl FolderLock {
     pub fn acquire(folder: &Path) -> Result<Self, OpenError> {
         let unusable = |source| OpenError::Folder { folder: PathBuf::from(folder), source };
         make_folder(folder).map_err(unusable)?;
-        let path = folder.join("agentd.lock");
+        let path = folder.join(LOCK);
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
         match file.try_lock() {

@@ -1,6 +1,6 @@
 //! What the engine tells about itself.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -70,9 +70,20 @@ pub(super) struct Health {
     wal_pages: AtomicU64,
     free_bytes: AtomicU64,
     batches: AtomicU64,
+    copies: AtomicI32,
 }
 
 impl Health {
+    /// A copy of the database is begun (1), or done with (-1).
+    pub(super) fn copies(&self, change: i32) {
+        self.copies.fetch_add(change, Ordering::Relaxed);
+    }
+
+    /// Whether somebody copies, so that the log cannot start over.
+    pub(super) fn is_copied(&self) -> bool {
+        self.copies.load(Ordering::Relaxed) > 0
+    }
+
     /// The writer has done with some writes, well or not.
     pub(super) fn batch_done(&self) {
         self.batches.fetch_add(1, Ordering::Relaxed);

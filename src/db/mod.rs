@@ -6,12 +6,17 @@
 //! short, touch nothing but its transaction, and decide again each time.
 
 mod connect;
+mod copy;
 mod error;
+#[cfg(test)]
+mod expand;
+mod file;
 pub mod history;
 mod lock;
 mod maintenance;
 mod metrics;
 pub mod migrate;
+pub mod prepared;
 mod progress;
 mod reader;
 #[cfg(test)]
@@ -25,7 +30,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use error::Error;
-pub use lock::FolderLock;
+pub use file::{DbFile, schema_of_this_binary};
+pub use lock::{FolderLock, LOCK};
 use metrics::{Health, Metrics};
 pub use progress::Progress;
 pub use rusqlite::params;
@@ -152,6 +158,8 @@ impl Db {
     /// See [`OpenError`]; nothing is left running.
     pub fn open(options: Options, registry: &prometheus::Registry) -> Result<(Self, migrate::Report), OpenError> {
         let folder = options.path.parent().unwrap_or(Path::new("."));
+        // As long as nobody has the file open.
+        let ready = prepared::catch_up(&options.path, &options.progress);
         // Opening for writing sets the journal's mode, so a file that is not ours
         // is refused before that. The look stays open until the writer is: the
         // last connection to close would checkpoint the log.
@@ -160,7 +168,8 @@ impl Db {
         let mut connection = connect::writer(&options.path)?;
         drop(look);
         let migrations = migrate::embedded().into_iter().chain(options.more_migrations.iter().cloned()).collect();
-        let report = migrate::run(&mut connection, migrations, &folder.join("snapshots"), &options.progress)?;
+        let report = migrate::run(&mut connection, migrations, &folder.join("snapshots"), ready, &options.progress)?;
+        prepared::discard(&options.path);
         let metrics = Metrics::new(registry)?;
         let db = Self(Arc::new(Shared {
             writes: Arc::new(writer::Inbox::new(options.queue)),
@@ -312,6 +321,15 @@ impl Db {
         self.0.writes.len()
     }
 
+    /// Empties the log, so that nothing of what was overwritten is left in it.
+    /// Blocks, as long as others read or write.
+    ///
+    /// # Errors
+    /// What SQLite answers.
+    pub fn empty_log(&self) -> Result<(), Error> {
+        writer::checkpoint(&connect::plain(&self.0.options.path)?, "TRUNCATE").map(drop)
+    }
+
     /// Bytes of the database file and of its log.
     #[must_use]
     pub fn file_bytes(&self) -> (u64, u64) {
@@ -340,9 +358,15 @@ impl Db {
 
     fn measure_space(&self) {
         let folder = self.0.options.path.parent().unwrap_or(Path::new("."));
-        let free = rustix::fs::statvfs(folder).map_or(0, |found| found.f_bavail * found.f_frsize);
-        self.0.health.set_free_bytes(free);
+        self.0.health.set_free_bytes(free_bytes(folder).unwrap_or(0));
     }
+}
+
+/// Bytes that may still be written on a folder's file system, by who is not
+/// root; `None` where that cannot be known.
+#[must_use]
+pub fn free_bytes(folder: &Path) -> Option<u64> {
+    rustix::fs::statvfs(folder).ok().map(|found| found.f_bavail * found.f_frsize)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {

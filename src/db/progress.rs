@@ -19,6 +19,11 @@ impl Progress {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Counts one piece of other work.
+    pub(super) fn one_more(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts what this connection does from now on.
     pub(super) fn watch(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         let count = self.0.clone();

@@ -59,4 +59,33 @@ impl<'c> Tx<'c> {
         let rows = statement.query_map(params, read)?;
         rows.collect::<Result<_, _>>().map_err(Error::from)
     }
+
+    /// Does something that deletes, so that what is deleted is overwritten in the
+    /// file too. Not always on: it makes every deletion write as much as it frees.
+    ///
+    /// # Errors
+    /// What `work` answers.
+    pub fn overwriting<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let set = |sql| self.all(sql, [], |_| Ok(()));
+        set("PRAGMA secure_delete = ON")?;
+        let outcome = work();
+        set("PRAGMA secure_delete = OFF")?;
+        outcome
+    }
+
+    /// Writes all rows of a small table anew, to which no other refers, so that
+    /// its pages have nothing left of what was deleted from it before: emptying a
+    /// table as a whole overwrites its pages as a whole.
+    ///
+    /// # Errors
+    /// What SQLite answers.
+    pub fn rewrite(&self, table: &'static str) -> Result<(), Error> {
+        let steps = [
+            format!("CREATE TEMP TABLE rewritten AS SELECT * FROM {table}"),
+            format!("DELETE FROM {table}"),
+            format!("INSERT INTO {table} SELECT * FROM temp.rewritten"),
+            "DROP TABLE temp.rewritten".to_owned(),
+        ];
+        self.overwriting(|| steps.iter().try_for_each(|sql| self.execute(sql, []).map(drop)))
+    }
 }

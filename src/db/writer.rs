@@ -180,6 +180,7 @@ impl Writer {
             }
             if let Some(connection) = &connection
                 && pages > restart_above
+                && !self.health.is_copied()
             {
                 restart_above = self.restart_wal(connection, pages);
             }

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::Finding;
+use super::{Finding, Service};
 use crate::config::DataSection;
+use crate::vault::{self, Standing};
 
 /// Fewer open files than this are soon used up: each connection is one.
 const FEW_FILES: u64 = 4096;
@@ -15,10 +16,11 @@ const FEW_FILES: u64 = 4096;
 const PATIENCE: Duration = Duration::from_secs(4);
 const UNIT: &str = "agentd.service";
 
-pub(super) fn examine(data: &DataSection, running: Option<u32>) -> Vec<Finding> {
+pub(super) fn examine(data: &DataSection, service: Service) -> Vec<Finding> {
     let mut findings = vec![folder(&data.dir), space(data)];
     findings.extend(owners(&data.dir));
-    findings.push(files(running));
+    findings.push(master_key(data));
+    findings.push(files(service));
     findings.extend(systemd());
     findings
 }
@@ -69,6 +71,24 @@ fn owners(dir: &Path) -> Option<Finding> {
     Some(Finding::fail("owner of the data", detail, format!("stop the service; chown -R --reference={dir} {dir}")))
 }
 
+/// Whether the secrets in the database can be opened.
+fn master_key(data: &DataSection) -> Finding {
+    let what = "master key";
+    match vault::examine(data) {
+        Ok(Standing::Here(id)) => Finding::ok(what, format!("{id}, the one that the database belongs to")),
+        Ok(Standing::Unused) => Finding::ok(what, "nothing is sealed yet"),
+        Ok(Standing::Changes) => Finding::ok(what, "the next start seals everything anew with the new one"),
+        Ok(Standing::Elsewhere(id)) => {
+            let detail = format!("{id} cannot be seen from here; the service was last given it by its configuration");
+            Finding::warn(what, detail, "nothing, where it is a credential of the unit: systemctl cat agentd")
+        }
+        Ok(Standing::Unseen(why)) => {
+            Finding::warn(what, format!("the database cannot be looked at: {why}"), "sudo agentd doctor")
+        }
+        Err(fault) => Finding::fail(what, fault.to_string(), "the service does not start so: docs/secrets.md"),
+    }
+}
+
 fn space(data: &DataSection) -> Finding {
     let what = "disk space";
     let there = data.dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
@@ -88,9 +108,12 @@ fn space(data: &DataSection) -> Finding {
     }
 }
 
-fn files(running: Option<u32>) -> Finding {
+fn files(service: Service) -> Finding {
     let what = "open files";
-    let limits = running.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/limits")).ok());
+    let limits = match service {
+        Service::Running(pid) => std::fs::read_to_string(format!("/proc/{pid}/limits")).ok(),
+        Service::Absent | Service::Unknown => None,
+    };
     let limit = match &limits {
         Some(limits) => most_files(limits),
         None => rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,

@@ -6,6 +6,7 @@
 //! asking the guard of `outbound`: to look whether those are this machine is
 //! what it is for, and nothing that is answered is shown to anybody else.
 
+mod backups;
 mod caa;
 mod directory;
 mod host;
@@ -73,18 +74,35 @@ impl Finding {
     }
 }
 
-/// Looks at everything that a configuration needs. `running` is the process of
-/// the service when it runs.
-pub async fn examine(config: &Config, running: Option<u32>, clock: &Clock) -> Vec<Finding> {
+/// Whether the service runs, as far as it can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// As this process.
+    Running(u32),
+    /// It does not run.
+    Absent,
+    /// It may, and cannot be looked at: it hangs, or its socket may not be
+    /// opened.
+    Unknown,
+}
+
+/// Looks at everything that a configuration needs.
+pub async fn examine(config: &Config, service: Service, clock: &Clock) -> Vec<Finding> {
+    let mut findings = examine_the_rest(config, service, clock).await;
+    findings.push(backups::examine(config));
+    findings
+}
+
+async fn examine_the_rest(config: &Config, service: Service, clock: &Clock) -> Vec<Finding> {
     let host = {
         let data = config.data.clone();
-        let looking = tokio::task::spawn_blocking(move || host::examine(&data, running));
+        let looking = tokio::task::spawn_blocking(move || host::examine(&data, service));
         within("this machine", async { looking.await.unwrap_or_default() })
     };
     if config.tls.mode != TlsMode::Acme {
         let mut findings = host.await;
         findings.push(without_acme(config, clock));
-        findings.extend(ports::listening(config, running));
+        findings.extend(ports::listening(config, service));
         return findings;
     }
     let outbound = match outbound(config) {
@@ -101,9 +119,9 @@ pub async fn examine(config: &Config, running: Option<u32>, clock: &Clock) -> Ve
     let (mut findings, (directories, seen), names) = tokio::join!(host, directories, names);
     findings.extend(directories);
     findings.extend(names);
-    findings.extend(ports::listening(config, running));
+    findings.extend(ports::listening(config, service));
     let caa = within("CAA", caa::examine(&outbound, acme, &seen));
-    let reached = within("ports from outside", ports::reached(&outbound, config, running));
+    let reached = within("ports from outside", ports::reached(&outbound, config, service));
     let (caa, reached) = tokio::join!(caa, reached);
     findings.extend(caa.into_iter().chain(reached));
     findings

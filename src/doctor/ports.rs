@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::Finding;
 use super::names::own;
+use super::{Finding, Service};
 use crate::config::{CertName, ChallengeKind, Config, TlsMode};
 use crate::outbound::Outbound;
 
@@ -19,12 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const ADDRESSES: usize = 4;
 
 /// Who listens on the ports that the configuration names.
-pub(super) fn listening(config: &Config, running: Option<u32>) -> Vec<Finding> {
+pub(super) fn listening(config: &Config, service: Service) -> Vec<Finding> {
     let mut findings: Vec<_> = [Some(config.server.listen), config.server.http_listen]
         .into_iter()
         .flatten()
         .filter(|address| address.port() != 0)
-        .map(|address| held(address, running))
+        .map(|address| held(address, service))
         .collect();
     if config.tls.mode == TlsMode::Acme {
         findings.extend(asked(config));
@@ -67,21 +67,25 @@ fn asked(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn held(address: SocketAddr, running: Option<u32>) -> Finding {
+fn held(address: SocketAddr, service: Service) -> Finding {
     let port = address.port();
     let what = format!("port {port}");
     let sockets = sockets(port);
     let who = format!("ss -ltnp 'sport = :{port}' shows it, as root");
     let holds = |pid: u32| holds(pid, &sockets);
-    match (sockets.is_empty(), running) {
-        (true, None) => Finding::ok(what, "free for the service, which does not run"),
+    match (sockets.is_empty(), service) {
+        (true, Service::Absent) => Finding::ok(what, "free for the service, which does not run"),
         // It may have been started with --listen.
-        (true, Some(_)) => Finding::warn(
+        (true, Service::Running(_)) => Finding::warn(
             what,
             "nothing listens there, though the service runs: it was started with another address",
             "restart it, addresses count after that: systemctl restart agentd",
         ),
-        (false, Some(pid)) => match holds(pid) {
+        (true, Service::Unknown) => {
+            let advice = "look at the finding on the service first";
+            Finding::warn(what, "nothing listens there, and it cannot be seen whether the service runs", advice)
+        }
+        (false, Service::Running(pid)) => match holds(pid) {
             Some(true) => Finding::ok(what, "the service listens"),
             Some(false) => Finding::fail(what, "another program listens there, not the service", who),
             None => Finding::warn(
@@ -90,7 +94,7 @@ fn held(address: SocketAddr, running: Option<u32>) -> Finding {
                 "sudo agentd doctor",
             ),
         },
-        (false, None) => match holds(1) {
+        (false, Service::Absent) => match holds(1) {
             Some(true) => Finding::ok(what, "systemd holds it for the service"),
             Some(false) => {
                 let advice = format!("stop that one, or choose another port; {who}");
@@ -98,6 +102,9 @@ fn held(address: SocketAddr, running: Option<u32>) -> Finding {
             }
             None => Finding::warn(what, "something has it, and the service does not run; only root sees what", who),
         },
+        (false, Service::Unknown) => {
+            Finding::warn(what, "something listens there, and it cannot be seen whether it is the service", who)
+        }
     }
 }
 
@@ -129,8 +136,9 @@ fn holds(pid: u32, sockets: &[u64]) -> Option<bool> {
 }
 
 /// Whether the names can be reached where directories come to.
-pub(super) async fn reached(outbound: &Outbound, config: &Config, running: Option<u32>) -> Vec<Finding> {
-    if running.is_none() {
+pub(super) async fn reached(outbound: &Outbound, config: &Config, service: Service) -> Vec<Finding> {
+    // Where it is not known to run, what does not answer is no finding.
+    if !matches!(service, Service::Running(_)) {
         return Vec::new();
     }
     let wanted = |kind| config.acme.challenges.contains(&kind);

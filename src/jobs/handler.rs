@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -88,8 +88,9 @@ struct Registered {
     handler: Arc<Handler>,
     /// Whether clients and agents can name it.
     tool: bool,
-    /// None when the schema allows anything.
-    validator: Option<jsonschema::Validator>,
+    /// Made when it is first needed: it takes memory, and most services use few
+    /// tools. None inside when the schema allows anything.
+    validator: OnceLock<Option<jsonschema::Validator>>,
 }
 
 /// All handlers.
@@ -103,7 +104,7 @@ impl Registry {
     /// Adds a handler: a tool, unless it is the one of agents.
     ///
     /// # Errors
-    /// When its name is taken or its schema is none: a fault of ours.
+    /// When its name is taken: a fault of ours.
     pub fn add(&mut self, handler: Handler) -> Result<(), String> {
         let tool = handler.name != AGENT;
         self.register(handler, tool)
@@ -118,17 +119,10 @@ impl Registry {
     }
 
     fn register(&mut self, handler: Handler, tool: bool) -> Result<(), String> {
-        let validator = match &handler.input_schema {
-            Value::Bool(true) => None,
-            schema => {
-                let validator = jsonschema::validator_for(schema);
-                Some(validator.map_err(|error| format!("schema of {}: {error}", handler.name))?)
-            }
-        };
         if self.by_name.insert(handler.name, self.handlers.len()).is_some() {
             return Err(format!("two handlers are named {}", handler.name));
         }
-        self.handlers.push(Registered { handler: Arc::new(handler), tool, validator });
+        self.handlers.push(Registered { handler: Arc::new(handler), tool, validator: OnceLock::new() });
         Ok(())
     }
 
@@ -163,7 +157,10 @@ impl Registry {
     /// What of an input does not fit the handler's schema; empty when it fits.
     #[must_use]
     pub fn faults(&self, place: usize, input: &str) -> Vec<FieldError> {
-        let Some(validator) = &self.handlers[place].validator else { return Vec::new() };
+        let registered = &self.handlers[place];
+        let Some(validator) = registered.validator.get_or_init(|| validator(&registered.handler)) else {
+            return Vec::new();
+        };
         let value: Value = match serde_json::from_str(input) {
             Ok(value) => value,
             Err(error) => return vec![FieldError { pointer: "/input".into(), detail: error.to_string() }],
@@ -182,6 +179,19 @@ impl Registry {
         let near = |known: &&str| strsim::jaro_winkler(known, name);
         self.tools().map(|handler| handler.name).max_by(|a, b| near(a).total_cmp(&near(b)))
     }
+}
+
+/// What holds an input against a schema. One that is no schema takes nothing: a
+/// fault of ours, which the tests of the tools would find.
+fn validator(handler: &Handler) -> Option<jsonschema::Validator> {
+    if handler.input_schema == Value::Bool(true) {
+        return None;
+    }
+    let made = jsonschema::validator_for(&handler.input_schema).or_else(|error| {
+        tracing::error!(handler = handler.name, "the handler's schema is none: {error}");
+        jsonschema::validator_for(&Value::Bool(false))
+    });
+    made.ok()
 }
 
 /// A text of at most so many characters.

@@ -65,6 +65,17 @@ impl Metrics {
         })
     }
 
+    /// Begins to count for these, at nothing: what first appears when it is one
+    /// has not grown, and no alert would see it.
+    pub(super) fn begin<'a>(&self, tools: impl Iterator<Item = &'a str>) {
+        for tool in tools {
+            self.submitted.with_label_values(&[tool]);
+            for status in [Status::Succeeded, Status::Failed, Status::Cancelled, Status::Dead] {
+                self.finished.with_label_values(&[tool, status.name()]);
+            }
+        }
+    }
+
     pub(super) fn submitted(&self, tool: &str) {
         self.submitted.with_label_values(&[tool]).inc();
     }

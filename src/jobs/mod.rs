@@ -126,6 +126,7 @@ impl Jobs {
         let Parts { db, clock, ids, registry: handlers, limits, quotas, runtime } = parts;
         let tool_limits = handlers.all().map(|handler| handler.concurrency).collect();
         let metrics = Metrics::new(registry)?;
+        metrics.begin(handlers.all().map(|handler| handler.name));
         let clock_seen = Mutex::new((Instant::now(), clock.now()));
         Ok(Self(Arc::new_cyclic(|me| Inner {
             queue: Mutex::new(Queue::new(limits.concurrency, tool_limits)),

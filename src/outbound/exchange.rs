@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::OutboundError;
+use super::stall::Stalled;
 use super::unpack::{Coding, Unpacker};
 
 /// The longest head of an answer, in bytes, and its fields.
@@ -59,10 +60,12 @@ pub(super) async fn body(head: Head, host: &str, limit: usize, cut: bool) -> Res
     let Head { response, _connection } = head;
     let (parts, mut incoming) = response.into_parts();
     let too_large = || OutboundError::ResponseTooLarge(limit);
-    if !cut && length(&parts.headers).is_some_and(|length| length > limit as u64) {
+    let said = length(&parts.headers).unwrap_or_default();
+    if !cut && said > limit as u64 {
         return Err(too_large());
     }
     let mut unpacker = Unpacker::new(coding(&parts.headers)?, limit);
+    unpacker.expect(said);
     let mut received = 0_usize;
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| fault(&error, host))?;
@@ -104,6 +107,9 @@ fn fault(error: &hyper::Error, host: &str) -> OutboundError {
     while let Some(inner) = source {
         why = format!("{why}: {inner}");
         if let Some(inner) = inner.downcast_ref::<io::Error>() {
+            if let Some(Stalled(limit)) = inner.get_ref().and_then(|inner| inner.downcast_ref()) {
+                return OutboundError::Timeout { what: "waiting for anything to be sent or received", limit: *limit };
+            }
             lost |= !matches!(inner.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
         }
         source = inner.source();

@@ -12,6 +12,7 @@ mod exchange;
 pub mod fuzzing;
 mod guard;
 mod resolve;
+mod stall;
 mod unpack;
 
 use std::net::{IpAddr, SocketAddr};
@@ -32,10 +33,11 @@ use url::Url;
 pub use error::OutboundError;
 pub use resolve::Caa;
 
-use crate::config::Target;
+use crate::config::{OutboundSection, Target};
 use exchange::Head;
 use guard::Guard;
 use resolve::Names;
+use stall::Moving;
 
 /// What the service calls itself to others.
 pub const AGENT: &str = concat!("agentd/", env!("CARGO_PKG_VERSION"));
@@ -51,6 +53,12 @@ pub struct Options {
     pub nameservers: Vec<SocketAddr>,
     /// A PEM file of certificate authorities to trust beside the usual ones.
     pub extra_ca: Option<PathBuf>,
+}
+
+impl From<OutboundSection> for Options {
+    fn from(section: OutboundSection) -> Self {
+        Self { allow: section.allow, nameservers: section.nameservers, extra_ca: section.extra_ca }
+    }
 }
 
 /// Why the way out cannot be made.
@@ -97,6 +105,8 @@ pub struct Request {
     accept: &'static str,
     headers: HeaderMap,
     body: Bytes,
+    /// For how long nothing may move, once there is a connection.
+    stall: Option<Duration>,
 }
 
 impl Request {
@@ -104,7 +114,7 @@ impl Request {
     #[must_use]
     pub fn get(url: impl Into<String>) -> Self {
         let (method, headers) = (Method::GET, HeaderMap::new());
-        Self { method, url: url.into(), accept: "*/*", headers, body: Bytes::new() }
+        Self { method, url: url.into(), accept: "*/*", headers, body: Bytes::new(), stall: None }
     }
 
     /// Sends JSON to a URL.
@@ -118,13 +128,21 @@ impl Request {
     /// What another library has put together. Its headers are taken for secrets.
     #[must_use]
     pub fn of(method: Method, url: impl Into<String>, headers: HeaderMap, body: impl Into<Bytes>) -> Self {
-        Self { method, url: url.into(), accept: "*/*", headers, body: body.into() }
+        Self { method, url: url.into(), accept: "*/*", headers, body: body.into(), stall: None }
     }
 
     /// Says which types of answer are wanted.
     #[must_use]
     pub fn accept(mut self, types: &'static str) -> Self {
         self.accept = types;
+        self
+    }
+
+    /// Ends the exchange when for so long nothing has been sent or received. For
+    /// bodies whose time cannot be told beforehand.
+    #[must_use]
+    pub fn moving(mut self, limit: Duration) -> Self {
+        self.stall = Some(limit);
         self
     }
 
@@ -259,9 +277,9 @@ impl Inner {
         let stream = connect::tcp(url, &addresses).await?;
         if url.scheme() == "https" {
             let stream = connect::tls(&self.tls, url, stream).await?;
-            return exchange::ask(stream, message, host, first_byte).await;
+            return exchange::ask(Moving::new(stream, request.stall), message, host, first_byte).await;
         }
-        exchange::ask(stream, message, host, first_byte).await
+        exchange::ask(Moving::new(stream, request.stall), message, host, first_byte).await
     }
 }
 

@@ -65,6 +65,15 @@ impl Unpacker {
         Self { decoder, begun: false }
     }
 
+    /// Makes room for a body of so many bytes at once, where it is not packed: a
+    /// buffer that grows takes several times as much.
+    pub(super) fn expect(&mut self, bytes: u64) {
+        if let Decoder::None(kept) = &mut self.decoder {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            kept.bytes.reserve_exact(bytes.min(kept.limit));
+        }
+    }
+
     pub(super) fn take(&mut self, data: &[u8]) -> Result<(), OutboundError> {
         self.begun |= !data.is_empty();
         let written = match &mut self.decoder {

@@ -2,6 +2,7 @@
 //! everything, and one line for the service manager. Whatever is not as it
 //! should be comes with what to do about it.
 
+mod backup;
 mod certificate;
 mod routes;
 
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 pub use routes::routes;
 
+use crate::backups::{Backups, Drill, Last};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{CertName, Config, TlsMode, https_address};
 use crate::db::{self, Db};
@@ -48,6 +50,8 @@ pub struct Parts {
     pub certificates: Certificates,
     /// Orders certificates.
     pub acme: Acme,
+    /// Makes backups.
+    pub backups: Backups,
     /// The time.
     pub clock: Clock,
 }
@@ -74,8 +78,10 @@ pub struct Report {
     tls: TlsReport,
     queue: Queue,
     storage: Storage,
-    /// When the last backup was made; this version makes none.
-    last_backup_at: Option<Timestamp>,
+    /// The last backup that was made.
+    last_backup: Option<Last>,
+    /// When one was last restored as a test.
+    last_drill: Option<Drill>,
     /// What is not as it should be.
     warnings: Vec<Warning>,
 }
@@ -159,6 +165,8 @@ impl Status {
             let until = first.not_after.to_string();
             parts.push(format!("certificate of {name} until {}", until.get(..10).unwrap_or(&until)));
         }
+        let standing = self.parts.backups.standing();
+        parts.extend(backup::in_short(&standing));
         let certificates = certificate::in_short(&shown, &self.parts.acme.names(), now);
         parts.extend(self.warnings(None).into_iter().chain(certificates).map(|warning| warning.what));
         parts.join("; ")
@@ -169,6 +177,7 @@ impl Status {
         let (waiting, delayed, running) = self.parts.jobs.counts();
         let (database_bytes, log_bytes) = self.parts.db.file_bytes();
         let certificates = self.parts.acme.states().await?;
+        let standing = self.parts.backups.standing();
         let mut warnings = self.warnings(oldest_since);
         warnings.extend(certificates.iter().filter_map(|state| certificate::warning(state, self.parts.clock.now())));
         Ok(Report {
@@ -181,7 +190,8 @@ impl Status {
             tls: TlsReport { mode: self.facts.mode_name(), certificates },
             queue: Queue { running, waiting, delayed, oldest_since },
             storage: Storage { database_bytes, log_bytes, free_bytes: self.parts.db.free_bytes() },
-            last_backup_at: None,
+            last_backup: standing.last,
+            last_drill: standing.drill,
             warnings,
         })
     }
@@ -221,6 +231,7 @@ impl Status {
                 "agentd job list --status queued shows them; jobs.concurrency is how many run",
             ));
         }
+        warnings.extend(backup::warnings(&self.parts.backups.standing()));
         warnings.extend(self.facts.exposed());
         warnings
     }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::routes::checked_name;
 use super::types::{Cohort, KeyRow, TenantRow};
 use super::{NewKey, Tenants, sql};
-use crate::auth::{ApiKey, Mac, Scopes};
+use crate::auth::{ApiKey, Mac, Proof, Scopes};
 use crate::clock::Timestamp;
 use crate::db::{self, Tx};
 use crate::http::Problem;
@@ -59,7 +59,7 @@ impl Tenants {
     pub fn made_first(&self, made: &MadeTenant) {
         let tenant = made.tenant.handle();
         self.auth.keyring.add_tenant(tenant);
-        self.auth.keyring.add(made.key.facts(tenant, made.mac));
+        self.auth.keyring.add(made.key.facts(tenant, Proof::Now(made.mac)));
     }
 }
 

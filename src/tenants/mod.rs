@@ -17,7 +17,7 @@ pub use first::{FirstTenant, MadeTenant};
 pub use routes::routes;
 pub use types::{Cohort, KeyRow, Status, TenantRow};
 
-use crate::auth::{ApiKey, Auth, Mac, Scopes, Tenant};
+use crate::auth::{ApiKey, Auth, Mac, Proof, Scopes, Tenant};
 use crate::clock::{Clock, Timestamp};
 use crate::db::{self, Db};
 use crate::http::idempotency::{IdempotencyKey, Seen, Stored};
@@ -78,6 +78,8 @@ struct Update {
 pub struct Loaded {
     /// Keys that can be used.
     pub keys: usize,
+    /// Those of them that only the key-hash secret before proves.
+    pub before: usize,
     /// Keys that were made with another key-hash secret and cannot be proven.
     pub unusable: usize,
 }
@@ -100,7 +102,6 @@ impl Tenants {
     /// # Errors
     /// When the database cannot be read or written.
     pub async fn load(&self, legacy_key: Option<&str>) -> Result<Loaded, db::Error> {
-        let now = self.clock.now();
         let (tenants, keys) = self.db.read(|tx| Ok((sql::live(tx)?, sql::usable_keys(tx)?))).await?;
         for tenant in &tenants {
             self.auth.keyring.add_tenant(tenant.handle());
@@ -108,23 +109,40 @@ impl Tenants {
         }
         self.load_quotas().await?;
         self.load_origins().await?;
-        let mark = self.auth.hasher().mark();
         let mut loaded = Loaded::default();
         for key in keys {
-            if key.secret_mark == mark {
-                self.auth.keyring.add(key.row.facts(key.tenant, key.mac));
-                loaded.keys += 1;
-            } else {
+            let Some(proof) = self.auth.hasher().proof(key.mac, key.row.secret_mark) else {
                 loaded.unusable += 1;
-            }
+                continue;
+            };
+            self.auth.keyring.add(key.row.facts(key.tenant, proof));
+            loaded.keys += 1;
+            loaded.before += usize::from(matches!(proof, Proof::Before(_)));
         }
         if let Some(key) = legacy_key {
-            let id = self.ids.next();
-            let tenant = self.db.write(move |tx| sql::ensure_default(tx, id, now)).await?;
-            self.auth.keyring.add_tenant(tenant);
-            self.auth.keyring.set_legacy(tenant, self.auth.hasher().mac(key));
+            let tenant = self.default_tenant().await?;
+            self.set_legacy(Some((tenant, key)));
         }
         Ok(loaded)
+    }
+
+    /// The tenant that the single legacy key acts for, made when it is not there.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn default_tenant(&self) -> Result<Tenant, db::Error> {
+        let (id, now) = (self.ids.next(), self.clock.now());
+        let tenant = self.db.write(move |tx| sql::ensure_default(tx, id, now)).await?;
+        self.auth.keyring.add_tenant(tenant);
+        Ok(tenant)
+    }
+
+    /// Sets the single legacy key and whom it acts for, or takes it away.
+    pub fn set_legacy(&self, key: Option<(Tenant, &str)>) {
+        match key {
+            Some((tenant, key)) => self.auth.keyring.set_legacy(tenant, self.auth.hasher().mac(key)),
+            None => self.auth.keyring.remove_legacy(),
+        }
     }
 
     /// Deleted tenants whose rows have not all been cleared away.
@@ -154,16 +172,30 @@ impl Tenants {
         Ok(suspended.map(|row| row.no).collect())
     }
 
-    /// Writes when keys were last used, all of them at once.
+    /// Writes when keys were last used, all of them at once, and what was hashed
+    /// anew because the key-hash secret has changed.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn flush_last_used(&self) -> Result<(), db::Error> {
+        self.flush_renewed().await?;
         let used = self.auth.keyring.take_used();
         if used.is_empty() {
             return Ok(());
         }
         self.db.write(move |tx| used.iter().try_for_each(|(id, at)| sql::set_last_used(tx, id, *at))).await
+    }
+
+    async fn flush_renewed(&self) -> Result<(), db::Error> {
+        let renewed = self.auth.keyring.renewed();
+        if renewed.is_empty() {
+            return Ok(());
+        }
+        let (mark, written) = (self.auth.hasher().mark(), renewed.clone());
+        self.db.write(move |tx| renewed.iter().try_for_each(|(id, mac)| sql::renew_key(tx, id, mac, mark))).await?;
+        let left = self.auth.keyring.renewals_written(&written);
+        tracing::info!(keys = written.len(), left, "keys were used and hashed anew with the new key-hash secret");
+        Ok(())
     }
 
     async fn create(
@@ -236,7 +268,7 @@ impl Tenants {
         };
         let after = move |made: &Option<(Created<KeyRow>, Tenant)>| {
             if let Some((Created::New(row), tenant)) = made {
-                keyring.add(row.facts(*tenant, mac));
+                keyring.add(row.facts(*tenant, Proof::Now(mac)));
             }
         };
         let made = self.db.write_then(work, after).await?;
@@ -261,7 +293,7 @@ impl Tenants {
             "revoked"
         } else if row.expires_at.is_some_and(|end| self.clock.now() >= end) {
             "expired"
-        } else if row.secret_mark != self.auth.hasher().mark() {
+        } else if self.auth.hasher().proof(Mac::default(), row.secret_mark).is_none() {
             "unusable"
         } else {
             "active"
@@ -309,5 +341,4 @@ struct UsableKey {
     row: KeyRow,
     tenant: Tenant,
     mac: Mac,
-    secret_mark: [u8; 8],
 }

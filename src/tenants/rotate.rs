@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::routes::{KeyView, check_expiry, replay, stored};
 use super::{Created, KeyRow, NewKey, Tenants, once, sql};
-use crate::auth::{Admin, ApiKey, Tenant};
+use crate::auth::{Admin, ApiKey, Proof, Tenant};
 use crate::clock::Timestamp;
 use crate::db::{self, Tx};
 use crate::http::idempotency::{ADMIN_SCOPE, IdempotencyKey, reused};
@@ -148,7 +148,7 @@ impl Tenants {
         };
         let after = move |rotated: &Option<Created<Rotated>>| {
             if let Some(Created::New(Rotated::Done(done))) = rotated {
-                keyring.add(done.new.facts(done.tenant, mac));
+                keyring.add(done.new.facts(done.tenant, Proof::Now(mac)));
                 if done.old_ends > now {
                     keyring.end_at(&done.old, done.old_ends);
                 } else {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::types::{Cohort, KeyRow, Status, TenantRow};
 use super::{NewKey, Update, UsableKey};
-use crate::auth::{Mac, Scopes, Tenant};
+use crate::auth::{Mac, Mark, Scopes, Tenant};
 use crate::clock::Timestamp;
 use crate::db::{Error, Row, RowError, SqlType, Tx, params};
 use crate::limits::Quota;
@@ -146,7 +146,7 @@ pub(super) fn insert_key(
     id: &str,
     new: &NewKey,
     mac: &Mac,
-    mark: [u8; 8],
+    mark: Mark,
     now: Timestamp,
 ) -> Result<KeyRow, Error> {
     let sql = format!(
@@ -203,6 +203,12 @@ pub(super) fn set_last_used(tx: &Tx<'_>, key_id: &str, at: Timestamp) -> Result<
     Ok(())
 }
 
+/// What is kept of a key, made with another key-hash secret.
+pub(super) fn renew_key(tx: &Tx<'_>, key_id: &str, mac: &Mac, mark: Mark) -> Result<(), Error> {
+    tx.execute("UPDATE api_keys SET hash = ?2, secret_mark = ?3 WHERE id = ?1", params![key_id, mac, mark])?;
+    Ok(())
+}
+
 /// Keys that have not been revoked, with what proves them.
 pub(super) fn usable_keys(tx: &Tx<'_>) -> Result<Vec<UsableKey>, Error> {
     let sql = format!(
@@ -211,12 +217,7 @@ pub(super) fn usable_keys(tx: &Tx<'_>) -> Result<Vec<UsableKey>, Error> {
     );
     tx.all(&sql, [], |row| {
         let found = key(row)?;
-        Ok(UsableKey {
-            secret_mark: found.secret_mark,
-            row: found,
-            mac: row.get(13)?,
-            tenant: handle(row.get(14)?, row.get_ref(15)?.as_str()?),
-        })
+        Ok(UsableKey { row: found, mac: row.get(13)?, tenant: handle(row.get(14)?, row.get_ref(15)?.as_str()?) })
     })
 }
 

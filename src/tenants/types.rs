@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::auth::{KeyFacts, Mac, Scopes, Tenant};
+use crate::auth::{KeyFacts, Mark, Proof, Scopes, Tenant};
 use crate::clock::Timestamp;
 use crate::net::Network;
 
@@ -113,7 +113,7 @@ pub struct KeyRow {
     /// For people.
     pub name: String,
     /// Which key-hash secret it was made with.
-    pub secret_mark: [u8; 8],
+    pub secret_mark: Mark,
     /// `agk_test_…` instead of `agk_live_…`.
     pub test: bool,
     /// What it may do.
@@ -136,11 +136,11 @@ pub struct KeyRow {
 
 impl KeyRow {
     /// What the keyring is told of it.
-    pub(super) fn facts(&self, tenant: Tenant, mac: Mac) -> KeyFacts {
+    pub(super) fn facts(&self, tenant: Tenant, proof: Proof) -> KeyFacts {
         KeyFacts {
             id: self.id.clone(),
             tenant,
-            mac,
+            proof,
             scopes: self.scopes.clone(),
             expires_at: self.expires_at,
             allowed_ips: self.allowed_ips.clone(),

@@ -9,11 +9,11 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use tokio_util::sync::CancellationToken;
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+use super::facts::Facts;
 use super::{Certificates, Fault, Shown, Source};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{CertName, TlsSection};
+use crate::config::TlsSection;
 
 /// How often it is looked whether the files have changed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -50,7 +50,9 @@ pub(super) fn pair(certificate: &Path, key: &Path, source: Source) -> Result<Sho
     let Some(first) = chain.first() else {
         return Err(malformed(CERTIFICATE, certificate, "there is no certificate in it; PEM is expected".into()));
     };
-    let facts = Facts::of(first).map_err(|why| malformed(CERTIFICATE, certificate, why))?;
+    let Facts { names, not_before, not_after, .. } = Facts::of(first).map_err(|why| {
+        malformed(CERTIFICATE, certificate, format!("the first certificate in it is malformed: {why}"))
+    })?;
     let private = PrivateKeyDer::from_pem_slice(&read(KEY, key)?).map_err(|_| {
         // What the parser says could repeat a piece of the key.
         malformed(KEY, key, "there is no private key in it; PEM without a passphrase is expected".into())
@@ -60,7 +62,6 @@ pub(super) fn pair(certificate: &Path, key: &Path, source: Source) -> Result<Sho
         rustls::Error::InconsistentKeys(_) => Fault::Mismatch { certificate: certificate.into(), key: key.into() },
         error => malformed(KEY, key, format!("{error}; a key for ECDSA, RSA or Ed25519 is expected")),
     })?;
-    let Facts { names, not_before, not_after } = facts;
     Ok(Shown { source, names, not_before, not_after, key: Arc::new(made) })
 }
 
@@ -72,39 +73,6 @@ fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, Fault> {
         return Err(Fault::Malformed { what, path: path.into(), why });
     }
     std::fs::read(path).map_err(unreadable)
-}
-
-/// What a certificate says of itself.
-pub(super) struct Facts {
-    pub names: Vec<CertName>,
-    pub not_before: Timestamp,
-    pub not_after: Timestamp,
-}
-
-impl Facts {
-    pub(super) fn of(certificate: &[u8]) -> Result<Self, String> {
-        let (_, read) = X509Certificate::from_der(certificate)
-            .map_err(|error| format!("the first certificate in it is malformed: {error}"))?;
-        let alternative = read.subject_alternative_name().ok().flatten();
-        let names = alternative.map(|names| names.value.general_names.iter().filter_map(name).collect());
-        let moment = |seconds: i64| Timestamp::from_micros(seconds.saturating_mul(1_000_000));
-        Ok(Self {
-            names: names.unwrap_or_default(),
-            not_before: moment(read.validity().not_before.timestamp()),
-            not_after: moment(read.validity().not_after.timestamp()),
-        })
-    }
-}
-
-fn name(general: &GeneralName<'_>) -> Option<CertName> {
-    match general {
-        GeneralName::DNSName(name) => Some(CertName::Dns(name.to_ascii_lowercase())),
-        GeneralName::IPAddress(bytes) => {
-            let four = <[u8; 4]>::try_from(*bytes).map(Into::into);
-            four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(Into::into)).ok().map(CertName::Ip)
-        }
-        _ => None,
-    }
 }
 
 /// The two files of `[tls]`, watched. Clones share them.
@@ -192,43 +160,5 @@ impl Files {
         self.0.certificates.retain(|shown| shown.source != Source::Files || Arc::ptr_eq(&shown.key, &key));
         tracing::info!(names = names.join(" "), %until, "showing the certificate from tls.cert_file");
         Ok(true)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn certificate() -> Vec<u8> {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let names = ["a.test", "*.a.test", "192.0.2.1", "2001:db8::1"].map(str::to_owned);
-        let params = rcgen::CertificateParams::new(names).expect("parameters");
-        params.self_signed(&key).expect("a certificate").der().to_vec()
-    }
-
-    #[test]
-    fn a_certificate_says_for_whom_and_how_long_it_is() {
-        let facts = Facts::of(&certificate()).expect("a certificate");
-        let names: Vec<_> = facts.names.iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["a.test", "*.a.test", "192.0.2.1", "2001:db8::1"]);
-        assert!(facts.not_before < facts.not_after);
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_no_certificate_is_told_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert!(Facts::of(&bytes).is_err());
-        }
-
-        #[test]
-        fn a_damaged_certificate_is_no_panic(place in any::<prop::sample::Index>(), byte in any::<u8>()) {
-            let mut bytes = certificate();
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
-            let _ = Facts::of(&bytes);
-            let _ = Facts::of(&bytes[..place]);
-        }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod acme;
 mod challenge;
+mod facts;
 mod fault;
 pub mod files;
 mod own;

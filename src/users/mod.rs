@@ -189,14 +189,12 @@ impl Users {
     /// Signs somebody in. Takes the same time whether or not there is such a
     /// user.
     async fn log_in(&self, name: &str, password: Password, from: IpAddr) -> Result<LoggedIn, Problem> {
-        if let Some(seconds) = self.throttle.exhausted(from) {
-            return Err(too_many_attempts(seconds));
+        let attempt = self.throttle.attempt(from).map_err(too_many_attempts)?;
+        let outcome = self.look_at(name, password).await;
+        if !matches!(outcome, Ok(None)) {
+            attempt.take_back();
         }
-        let name = name.to_lowercase();
-        let found = self.db.read(move |tx| sql::password_of(tx, &name)).await?;
-        let (no, hashed) = found.map_or((None, None), |(no, hashed)| (Some(no), Some(hashed)));
-        let right = self.passwords.verify(password, hashed.clone()).await?;
-        let (true, Some(no), Some(hashed)) = (right, no, hashed) else { return Err(self.wrong(from)) };
+        let Some((no, hashed)) = outcome? else { return Err(wrong()) };
         let token = SessionToken::generate();
         let (mac, now) = (token.mac(self.auth.hasher()), self.clock.now());
         let ends_at = now.plus(LONGEST);
@@ -217,20 +215,25 @@ impl Users {
         };
         match self.db.write_then(work, after).await? {
             Some((row, _)) => Ok(LoggedIn { user: row.name, role: row.role, token, ends_at }),
-            None => Err(self.wrong(from)),
+            None => Err(wrong()),
         }
     }
 
-    fn wrong(&self, from: IpAddr) -> Problem {
-        if let Some(seconds) = self.throttle.wrong(from) {
-            return too_many_attempts(seconds);
-        }
-        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "the name or the password is wrong")
-            .with_hint("an administrator of the machine can set a new one: agentd admin reset-password NAME")
+    /// Number and password of a user who has this one; nothing where it is wrong.
+    async fn look_at(&self, name: &str, password: Password) -> Result<Option<(i64, Hashed)>, Problem> {
+        let name = name.to_lowercase();
+        let found = self.db.read(move |tx| sql::password_of(tx, &name)).await?;
+        let right = self.passwords.verify(password, found.as_ref().map(|(_, hashed)| hashed.clone())).await?;
+        Ok(found.filter(|_| right))
     }
 
     async fn log_out(&self, session: &Session) -> Result<(), db::Error> {
         let (mac, sessions) = (session.mac, self.auth.sessions.clone());
         self.db.write_then(move |tx| sql::remove_session(tx, &mac), move |()| sessions.remove(&mac)).await
     }
+}
+
+fn wrong() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "the name or the password is wrong")
+        .with_hint("an administrator of the machine can set a new one: agentd admin reset-password NAME")
 }

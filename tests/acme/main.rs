@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod account;
 mod bench;
 mod care;
 mod failing;
@@ -18,6 +19,7 @@ mod load;
 mod other;
 mod renew;
 mod restart;
+mod sealed;
 mod setup;
 
 use std::time::Duration;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
 use crate::support::cli::{Said, say};
@@ -258,4 +259,52 @@ fn a_service_that_hangs_is_told() {
     assert!(line(&said, "FAIL", "service").0.contains("does not answer"), "{said:?}");
     assert_eq!(said.code, 1);
     server.anyone().get("/health").expect(200);
+}
+
+/// A port that something listens on, and a folder whose control socket the
+/// caller makes; what doctor says.
+fn with_socket(make: impl FnOnce(&Path)) -> Said {
+    let folder = TempDir::new().expect("a folder");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    make(&folder.path().join("control.sock"));
+    let address = taken.local_addr().expect("an address").to_string();
+    let setup = Setup::real().env("AGENTD_SERVER_LISTEN", &address);
+    let data = folder.path().to_string_lossy().into_owned();
+    say(&mut setup.command(&["doctor", "--data-dir", &data]), "")
+}
+
+#[test]
+fn a_service_that_takes_no_connection_hangs_and_is_not_away() {
+    let mut held = Vec::new();
+    let said = with_socket(|path| {
+        let address = SockAddr::unix(path).expect("an address");
+        let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        let listener = socket();
+        listener.bind(&address).expect("bound");
+        listener.listen(1).expect("it listens");
+        held.push(listener);
+        // Until the kernel takes no more.
+        loop {
+            let caller = socket();
+            caller.set_nonblocking(true).expect("set");
+            let full = caller.connect(&address).is_err();
+            held.push(caller);
+            if full {
+                break;
+            }
+        }
+    });
+    assert!(line(&said, "FAIL", "service").0.contains("takes no connection"), "{said:?}");
+    assert!(!said.out.contains("does not run"), "{said:?}");
+    assert!(line(&said, "warn", "port").0.contains("cannot be seen whether it is the service"), "{said:?}");
+}
+
+#[test]
+fn a_service_that_may_not_be_looked_at_is_not_away() {
+    // What is no socket cannot be connected to, whoever asks.
+    let said = with_socket(|path| std::os::unix::fs::symlink(path, path).expect("a link to itself"));
+    assert!(line(&said, "warn", "service").0.contains("whether it runs cannot be seen"), "{said:?}");
+    assert!(!said.out.contains("does not run"), "{said:?}");
+    let away = with_socket(|_| {});
+    assert!(line(&away, "warn", "service").0.contains("does not run"), "{away:?}");
 }

@@ -3,7 +3,8 @@
 //! A block marked `console run` is run here, each file's in order, in a shell
 //! and a folder of their own; lines that do not begin with `$` are what a
 //! command must print, `…` standing for anything. A comment `# exits N` says
-//! how it ends. `console systemd` needs root and systemd.
+//! how it ends. `console systemd` needs root and systemd: tests/package runs it.
+//! `console elsewhere` needs programs of others: of these the verbs are looked at.
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
@@ -14,7 +15,18 @@ use tempfile::TempDir;
 
 use crate::support::{Setup, cli::say};
 
-const FILES: [&str; 5] = ["first-hour", "certificates", "hardening", "troubleshooting", "security-model"];
+const FILES: [&str; 10] = [
+    "first-hour",
+    "install",
+    "certificates",
+    "hardening",
+    "troubleshooting",
+    "security-model",
+    "secrets",
+    "backups",
+    "containers",
+    "monitoring",
+];
 /// Ports that the guide shows, each taken by a free one here.
 const PORTS: [&str; 2] = ["8000", "8443"];
 
@@ -157,6 +169,16 @@ fn the_commands_on_certificates_work() {
 }
 
 #[test]
+fn the_commands_on_backups_work() {
+    try_it("backups");
+}
+
+#[test]
+fn the_commands_on_secrets_work() {
+    try_it("secrets");
+}
+
+#[test]
 fn the_commands_on_hardening_work() {
     try_it("hardening");
 }
@@ -168,10 +190,16 @@ fn the_commands_on_troubles_work() {
 }
 
 #[test]
+fn the_commands_on_monitoring_work() {
+    try_it("monitoring");
+}
+
+#[test]
 fn every_block_says_what_it_is() {
     for name in FILES {
         for Block { line, mark, text } in blocks(name) {
-            let known = ["console run", "console systemd", "toml", "ini"].contains(&mark.as_str());
+            let known = ["console run", "console systemd", "console elsewhere", "sh", "text", "toml", "ini"]
+                .contains(&mark.as_str());
             assert!(known, "docs/{name}.md:{line}: a block marked {mark:?}");
             if mark.starts_with("console") {
                 assert!(text.starts_with("$ "), "docs/{name}.md:{line}: commands begin with $");
@@ -186,7 +214,9 @@ fn the_settings_that_are_shown_exist() {
         for Block { line, text, .. } in blocks(name).into_iter().filter(|it| it.mark == "toml") {
             let folder = TempDir::new().expect("a folder");
             let file = folder.path().join("agentd.toml");
-            std::fs::write(&file, text).expect("written");
+            // Who copied a true one could never open a backup.
+            let recipient = age::x25519::Identity::generate().to_public().to_string();
+            std::fs::write(&file, text.replace("age1…", &recipient)).expect("written");
             let said = say(&mut Setup::real().command(&["check", "--config", &file.to_string_lossy()]), "");
             // Files that it names are not here.
             let wrong = ["unknown key", " must be "].iter().any(|fault| said.err.contains(fault));
@@ -198,9 +228,13 @@ fn the_settings_that_are_shown_exist() {
 #[test]
 fn the_verbs_that_are_shown_exist() {
     for name in FILES {
-        for Block { line, text, .. } in blocks(name).into_iter().filter(|it| it.mark == "console systemd") {
+        let marks = ["console systemd", "console elsewhere"];
+        for Block { line, text, .. } in blocks(name).into_iter().filter(|it| marks.contains(&it.mark.as_str())) {
             for step in steps(&text) {
-                let mut words = step.command.split_whitespace().skip_while(|word| *word == "sudo");
+                // `docker exec` and `kubectl exec` have the command at their end.
+                let inside = step.command.contains(" exec ").then(|| step.command.rfind(" agentd ")).flatten();
+                let command = &step.command[inside.unwrap_or(0)..];
+                let mut words = command.split_whitespace().skip_while(|word| *word == "sudo");
                 if words.next() != Some("agentd") {
                     continue;
                 }

@@ -178,6 +178,49 @@ fn another_key_hash_secret_makes_keys_useless_and_is_told() {
 }
 
 #[test]
+fn beside_a_new_key_hash_secret_the_old_one_counts_until_a_key_is_used() {
+    const NEW: &str = "quite-another-secret-0123456789";
+    let mut server = Server::real();
+    let tenant = server.tenant("a");
+    let (used, unused, late) = (server.key(&tenant), server.key(&tenant), server.key(&tenant));
+    crate::users::user(&server, "alice", "admin");
+    let (reader, alice) = crate::users::signed_in(&server, "alice");
+    let client = |server: &Server, key: &Key| server.anyone().with_key(key);
+    server.stop();
+    server.start_again(|setup| {
+        let setup = setup.env("AGENT_KEY_HASH_SECRET", NEW);
+        setup.env("AGENTD_AUTH_PREVIOUS_KEY_HASH_SECRET", crate::support::HASH_SECRET)
+    });
+    server.wait_for_log("how many there are", |line| {
+        line["keys"] == 3 && line["message"].as_str().is_some_and(|text| text.contains("previous_key_hash_secret"))
+    });
+    assert_eq!(state(&server, &used)["status"], "active");
+    let wrong = used.secret.replace(&used.secret[30..40], "0123456789");
+    assert!(!works(&server.anyone().with("X-API-Key", &wrong)));
+    for _ in 0..3 {
+        assert!(works(&client(&server, &used)), "by the old secret, then by the new one");
+    }
+    assert!(!works(&server.anyone().with("X-API-Key", &wrong)));
+    let fresh = server.key(&tenant);
+    reader.get("/admin/session").expect(200);
+    alice.post("/admin/tenants", &json!({ "name": "by a page from before" })).expect(201);
+    alice.delete("/admin/session");
+    reader.get("/admin/session").problem(401, "unauthorized");
+    // What is hashed anew is on the disk at the latest when the service stops.
+    let log = server.stop().join("\n");
+    assert!(log.contains("hashed anew") && log.contains("\"left\":2"), "{log}");
+    server.start_again(|setup| setup);
+    assert!(works(&client(&server, &late)), "there is no hurry");
+    server.stop();
+    server.start_again(|setup| setup.without_env("AGENTD_AUTH_PREVIOUS_KEY_HASH_SECRET"));
+    let of = |key: &Key| works(&client(&server, key));
+    assert_eq!((of(&used), of(&late), of(&fresh), of(&unused)), (true, true, true, false));
+    assert_eq!(state(&server, &unused)["status"], "unusable");
+    let said = server.wait_for_log("what is left", |line| line["keys"] == 1 && line["level"] == "WARN");
+    assert!(said["message"].as_str().is_some_and(|text| text.contains("auth.previous_key_hash_secret")), "{said}");
+}
+
+#[test]
 fn no_secret_is_ever_logged_or_kept() {
     let mut server = Setup::real().env("AGENTD_LOG_LEVEL", "trace").start();
     let key = server.key(&server.tenant("a"));

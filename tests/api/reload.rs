@@ -187,3 +187,43 @@ fn names_of_certificates_come_and_go() {
     assert!(said.contains("after a restart (systemctl restart agentd): acme."), "{said}");
     assert!(said.contains("tls.mode"), "{said}");
 }
+
+#[test]
+fn the_administrators_key_is_taken_again_from_its_file() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("agentd.toml");
+    std::fs::write(&file, "").expect("written");
+    let setup = Setup::real().env("AGENTD_CONFIG", &file.to_string_lossy()).without_env("AGENT_ADMIN_KEY");
+    let server = setup.start();
+    let admin = |key: &str| server.anyone().with("X-Admin-Key", key.trim()).get("/admin/tenants").status;
+    let kept = server.data().join("secrets/admin.key");
+    let first = std::fs::read_to_string(&kept).expect("made at the first start");
+    assert_eq!(admin(&first), 200);
+    // One that lies in the data folder is made anew when it is gone.
+    std::fs::remove_file(&kept).expect("removed");
+    assert_eq!(server.ask(&["reload"]), "reloaded; these count now: auth.admin_key\n");
+    let second = std::fs::read_to_string(&kept).expect("made anew");
+    assert_eq!((admin(&first), admin(&second)), (401, 200));
+    let mine = folder.path().join("mine");
+    std::fs::write(&mine, "an-admin-key-of-my-own-0123456789").expect("written");
+    std::fs::write(&file, format!("[auth]\nadmin_key_file = {mine:?}\n")).expect("written");
+    assert_eq!(server.ask(&["reload"]), "reloaded; these count now: auth.admin_key, auth.admin_key_file\n");
+    assert_eq!((admin(&second), admin("an-admin-key-of-my-own-0123456789")), (401, 200));
+    assert_eq!(server.ask(&["reload"]), "reloaded; nothing that counts at once has changed\n");
+}
+
+#[test]
+fn the_single_key_comes_changes_and_goes() {
+    let place = Place::new("");
+    let works = |key: &str| place.server.anyone().with("X-API-Key", key).get("/v1/jobs").status;
+    let (one, other) = ("the-single-key-number-one", "the-single-key-number-two");
+    assert_eq!(works(one), 401);
+    for (key, gone) in [(one, other), (other, one), (one, other)] {
+        let said = place.reload(&format!("[auth]\napi_key = {key:?}\n"));
+        assert_eq!(said, "reloaded; these count now: auth.api_key\n");
+        assert_eq!((works(key), works(gone)), (200, 401));
+    }
+    assert_eq!(place.server.admin().all_pages("/admin/tenants").len(), 1, "they act for the same tenant");
+    place.reload("");
+    assert_eq!((works(one), works(other)), (401, 401));
+}

@@ -75,6 +75,20 @@ fn a_nearly_full_disk_and_plain_http_are_warned_of() {
     let said = server.agentd(&["status"]);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.out.contains("warning: the disk is nearly full") && said.out.contains("what to do: free"), "{said:?}");
+    let ready = server.agentd(&["status", "--ready"]);
+    assert_eq!((ready.code, ready.out.as_str()), (75, ""), "{ready:?}");
+    assert!(ready.err.contains("nearly full"), "{ready:?}");
+    assert!(server.admin().get("/metrics").text.contains("\nagentd_ready 0\n"));
+}
+
+#[test]
+fn a_health_check_asks_whether_work_is_done_and_nothing_else() {
+    let mut server = Server::real();
+    let ready = server.agentd(&["status", "--ready"]);
+    assert_eq!((ready.code, ready.out.as_str(), ready.err.as_str()), (0, "", ""), "warnings are no reason: {ready:?}");
+    assert!(server.admin().get("/metrics").text.contains("\nagentd_ready 1\n"));
+    server.stop();
+    assert_eq!(server.agentd(&["status", "--ready"]).code, 69);
 }
 
 #[test]

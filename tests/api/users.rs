@@ -1,5 +1,8 @@
 //! People who sign in: roles, passwords, sessions.
 
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use crate::support::cli::say;
@@ -8,14 +11,14 @@ use crate::support::{Client, Server, Setup};
 const PASSWORD: &str = "correct horse battery";
 
 #[track_caller]
-fn user(server: &Server, name: &str, role: &str) {
+pub fn user(server: &Server, name: &str, role: &str) {
     let body = json!({ "name": name, "password": PASSWORD, "role": role });
     server.admin().post("/admin/users", &body).expect(201);
 }
 
 /// Somebody with a session: with the cookie alone, and with the CSRF token too.
 #[track_caller]
-fn signed_in(server: &Server, name: &str) -> (Client, Client) {
+pub fn signed_in(server: &Server, name: &str) -> (Client, Client) {
     let answer = server.anyone().post("/admin/session", &json!({ "name": name, "password": PASSWORD }));
     let body = answer.expect(201);
     let cookie = answer.header("set-cookie").expect("a cookie").split(';').next().expect("a pair").to_owned();
@@ -232,6 +235,21 @@ fn guessing_is_slowed_whoever_is_guessed_at() {
 }
 
 #[test]
+fn guesses_at_the_same_time_are_not_looked_at_more_than_others() {
+    let server = Server::real();
+    user(&server, "alice", "admin");
+    let body = json!({ "name": "alice", "password": "a wrong password" });
+    let answers: Vec<u16> = std::thread::scope(|scope| {
+        let tries: Vec<_> =
+            (0..40).map(|_| scope.spawn(|| server.anyone().post("/admin/session", &body).status)).collect();
+        tries.into_iter().map(|it| it.join().expect("an answer")).collect()
+    });
+    let looked_at = answers.iter().filter(|status| **status == 401).count();
+    assert!((1..=10).contains(&looked_at), "{answers:?}");
+    assert!(answers.iter().all(|status| [401, 429].contains(status)), "{answers:?}");
+}
+
+#[test]
 fn nothing_of_a_password_or_a_session_is_kept_or_logged() {
     let mut server = Server::real();
     user(&server, "alice", "admin");
@@ -294,4 +312,28 @@ fn a_password_is_typed_twice_and_not_shown() {
         assert!(said.out.contains(told), "{said:?}");
     }
     sign_in(&server, "alice", PASSWORD).expect(201);
+}
+
+#[test]
+fn a_terminal_shows_again_what_is_typed_after_ctrl_c_at_a_password() {
+    let server = Server::real();
+    let program = env!("CARGO_BIN_EXE_agentd");
+    let line = format!("{program} admin create alice --data-dir {}; echo ended $?; stty -a", server.data().display());
+    let mut script = std::process::Command::new("script");
+    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("SHELL", "/bin/sh");
+    let mut terminal = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
+    let (mut keys, mut screen) = (terminal.stdin.take().expect("a pipe"), terminal.stdout.take().expect("a pipe"));
+    let mut shown = Vec::new();
+    while !String::from_utf8_lossy(&shown).contains("12 characters): ") {
+        let mut next = [0];
+        screen.read_exact(&mut next).expect("it asks");
+        shown.extend(next);
+    }
+    keys.write_all(b"half a pass\x03").expect("typed");
+    let mut after = String::new();
+    screen.read_to_string(&mut after).expect("it ends");
+    terminal.wait().expect("it ends");
+    // 128 and SIGINT: as any program that is interrupted.
+    assert!(after.contains("ended 130") && !after.contains("half a pass"), "{after}");
+    assert!(["echo", "isig"].iter().all(|mode| after.split_whitespace().any(|word| word == *mode)), "{after}");
 }

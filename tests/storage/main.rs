@@ -156,3 +156,31 @@ fn a_read_only_file_system_is_refused_at_start() {
     assert_eq!(code, 78, "{said}");
     assert!(said.contains("cannot be used") && said.contains("must be a folder that this user can write"), "{said}");
 }
+
+#[test]
+fn a_disk_that_fills_up_while_a_backup_is_made_costs_only_the_backup() {
+    let folder = TempDir::new().expect("a folder");
+    let mount = Mount::new(&folder.path().join("data"), "size=400m");
+    let server = Setup::testbed().env("AGENTD_DATA_MIN_FREE", "0").start_in(folder);
+    let client = server.client();
+    for _ in 0..30 {
+        client.submit("echo", &json!("x".repeat(900_000)));
+    }
+    let (copy, ballast) = (mount.0.join("backups/.copy.partial"), mount.0.join("ballast"));
+    let (status, answer) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            eventually("the copy is begun", || copy.exists().then_some(()));
+            // Whatever is left, to the last page.
+            let _ = std::fs::write(&ballast, vec![0; 400 << 20]);
+        });
+        let said = server.agentd(&["backup", "create"]);
+        (said.code, said.err)
+    });
+    assert!(status == 1 && answer.contains("the disk is full"), "{status} {answer}");
+    std::fs::remove_file(ballast).expect("removed");
+    let left = std::fs::read_dir(mount.0.join("backups")).expect("a folder").count();
+    assert_eq!(left, 0, "nothing of it is left");
+    eventually("ready again", || failing_parts(&client).is_empty().then_some(()));
+    server.ask(&["backup", "create"]);
+    assert_eq!(client.run(&json!({ "tool": "echo", "input": 1 }))["status"], "succeeded");
+}

@@ -80,6 +80,14 @@ impl Client {
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, text })
     }
 
+    /// A body that is no text; the status must be 200.
+    #[track_caller]
+    pub fn bytes(&self, path: &str) -> Vec<u8> {
+        let response = self.begin("GET", path, &[], None).expect("an answer");
+        assert_eq!(response.status().as_u16(), 200);
+        response.into_body().with_config().limit(256 << 20).read_to_vec().expect("the whole body")
+    }
+
     fn begin(
         &self,
         method: &str,

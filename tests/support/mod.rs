@@ -18,6 +18,7 @@ pub mod client;
 pub mod contract;
 pub mod raw;
 pub mod record;
+pub mod s3;
 pub mod server;
 pub mod sse;
 pub mod tls;

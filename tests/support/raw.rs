@@ -54,3 +54,25 @@ impl Raw {
         &self.0
     }
 }
+
+/// The head and the body of an HTTP message, which must say how long it is;
+/// `None` when the other side hangs up (0 bytes) before it is whole.
+pub fn message(mut read: impl FnMut(&mut [u8]) -> usize) -> Option<(String, String)> {
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 8192]);
+    loop {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+            });
+            if body.len() >= length.unwrap_or(0) {
+                return Some((head.to_owned(), body.to_owned()));
+            }
+        }
+        match read(&mut buffer) {
+            0 => return None,
+            count => bytes.extend_from_slice(&buffer[..count]),
+        }
+    }
+}

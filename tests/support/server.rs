@@ -53,6 +53,8 @@ impl Setup {
         // Most tests send more than anybody would in a minute; those of the limit
         // set it on again.
         let setup = setup.env("RATE_LIMIT_ENABLED", "false");
+        // A clock that a test sets would make one due at any time.
+        let setup = setup.env("AGENTD_BACKUP_EVERY", "off");
         setup.env("AGENT_ADMIN_KEY", ADMIN_KEY).env("AGENT_KEY_HASH_SECRET", HASH_SECRET)
     }
 

@@ -18,6 +18,7 @@ use rustls::{
 };
 
 use super::PATIENCE;
+use super::raw::message;
 
 /// The one cryptographic library.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -192,23 +193,7 @@ impl Tls {
         if !self.send(request) {
             return None;
         }
-        let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
-        loop {
-            let text = String::from_utf8_lossy(&read);
-            if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let length = head.lines().find_map(|line| {
-                    let (name, value) = line.split_once(':')?;
-                    name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-                });
-                if body.len() >= length.unwrap_or(0) {
-                    return Some((head.to_owned(), body.to_owned()));
-                }
-            }
-            match self.read(&mut buffer) {
-                0 => return None,
-                count => read.extend_from_slice(&buffer[..count]),
-            }
-        }
+        message(|buffer| self.read(buffer))
     }
 
     /// The connection below.

@@ -31,19 +31,6 @@ as_usual() {
   vm systemctl reset-failed agentd.service || true
   vm systemctl restart agentd.service
 }
-property() { vm systemctl show --value --property "$1" agentd.service; }
-get() { # path, more of curl's arguments
-  vm curl --silent --show-error --fail --insecure --max-time 10 "${@:2}" "$base$1"
-}
-is_ready() { get /ready >/dev/null; }
-journal() { vm journalctl --no-pager --output=cat --since="@$since" --unit=agentd.service; }
-journal_says() { journal | grep --fixed-strings --quiet -- "$1"; }
-fails() { # exit code, a command that must end with it
-  local code=0
-  "${@:2}" || code=$?
-  [ "$code" = "$1" ] || { echo "ended with $code, not $1: ${*:2}"; return 1; }
-}
-same() { [ "$1" = "$2" ] || { echo "$1, not $2"; return 1; }; }
 restarted_since() { # the main process before
   # Both from one answer: between two the process may be killed.
   local now

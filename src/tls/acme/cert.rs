@@ -1,4 +1,4 @@
-//! What stands in a certificate.
+//! A certificate of ACME with its key.
 
 use std::sync::Arc;
 
@@ -6,27 +6,15 @@ use instant_acme::CertificateIdentifier;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::super::facts::Facts;
 use super::policy::Validity;
-use crate::clock::Timestamp;
 
 /// A certificate with its key, read.
 #[derive(Clone, Debug)]
 pub struct Parsed {
     /// Chain and key, as TLS needs them.
     pub key: Arc<CertifiedKey>,
-    /// From when to when it is valid.
-    pub validity: Validity,
-    /// Who issued it.
-    pub issuer: String,
-    /// Its number, in hexadecimal.
-    pub serial: String,
-}
-
-/// What stands in a certificate.
-#[derive(Clone, Debug)]
-pub struct Facts {
     /// From when to when it is valid.
     pub validity: Validity,
     /// Who issued it.
@@ -46,7 +34,8 @@ impl Parsed {
             .map_err(|error| format!("the certificate cannot be read: {error}"))?;
         let key =
             PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "the private key cannot be read".to_owned())?;
-        let Facts { validity, issuer, serial } = Self::facts(chain.first().ok_or("there is no certificate")?)?;
+        let facts = Facts::of(chain.first().ok_or("there is no certificate")?)
+            .map_err(|why| format!("the certificate cannot be read: {why}"))?;
         let signing = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
             .map_err(|_| "the private key is of a kind that is not supported".to_owned())?;
         let key = CertifiedKey::new(chain, signing);
@@ -54,20 +43,8 @@ impl Parsed {
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
             Err(_) => return Err("the private key is not the certificate's".into()),
         }
-        Ok(Self { key: Arc::new(key), validity, issuer, serial })
-    }
-
-    /// Reads what stands in a certificate.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn facts(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
-        let (_, leaf) = X509Certificate::from_der(certificate)
-            .map_err(|error| format!("the certificate cannot be read: {error}"))?;
-        let time =
-            |time: x509_parser::time::ASN1Time| Timestamp::from_micros(time.timestamp().saturating_mul(1_000_000));
-        let validity = Validity { from: time(leaf.validity().not_before), until: time(leaf.validity().not_after) };
-        Ok(Facts { validity, issuer: leaf.issuer().to_string(), serial: leaf.raw_serial_as_string().replace(':', "") })
+        let validity = Validity { from: facts.not_before, until: facts.not_after };
+        Ok(Self { key: Arc::new(key), validity, issuer: facts.issuer, serial: facts.serial })
     }
 
     /// What the authority calls it (RFC 9773, 4.1); none when it says nothing

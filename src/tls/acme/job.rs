@@ -93,9 +93,9 @@ fn internal(error: &impl ToString) -> Failure {
 }
 
 async fn succeeded(inner: &Inner, name: &CertName, issued: Stored) -> Result<String, db::Error> {
-    let (key, stored) = (name.to_string(), issued.clone());
+    let (key, stored, vault) = (name.to_string(), issued.clone(), inner.vault.clone());
     let alone = inner.installing.lock().await;
-    inner.db.write(move |tx| sql::succeed(tx, &key, &stored)).await?;
+    inner.db.write(move |tx| sql::succeed(tx, &vault, &key, &stored)).await?;
     let directory = issued.directory.clone();
     let row = Row { issued: Some(issued), ..Row::default() };
     let is_wanted = inner.current().is_some_and(|settings| settings.section.domains.contains(name));

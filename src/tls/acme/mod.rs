@@ -5,6 +5,7 @@
 //! name every few minutes; what is due becomes a job of the service's own,
 //! `certificate.renew`, which makes one attempt and writes down what came of it.
 
+mod account;
 mod cert;
 mod client;
 mod fault;
@@ -31,6 +32,7 @@ use crate::config::{AcmeSection, CertName, TlsMode};
 use crate::db::{self, Db};
 use crate::jobs::{JobId, Jobs};
 use crate::outbound::{self, Outbound};
+use crate::vault::Vault;
 
 pub use job::handler;
 pub use policy::Why;
@@ -47,6 +49,8 @@ use sql::Row;
 pub struct Parts {
     /// Where everything is kept.
     pub db: Db,
+    /// Where private keys are kept.
+    pub vault: Vault,
     /// The time.
     pub clock: Clock,
     /// The way out.
@@ -63,6 +67,7 @@ pub struct Acme(Arc<Inner>);
 
 struct Inner {
     db: Db,
+    vault: Vault,
     clock: Clock,
     outbound: Outbound,
     certificates: Certificates,
@@ -118,9 +123,10 @@ impl Acme {
     /// # Errors
     /// When a metric's name is taken.
     pub fn new(parts: Parts, registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        let Parts { db, clock, outbound, certificates, http } = parts;
+        let Parts { db, vault, clock, outbound, certificates, http } = parts;
         Ok(Self(Arc::new(Inner {
             db,
+            vault,
             clock,
             outbound,
             certificates,
@@ -133,6 +139,24 @@ impl Acme {
             installing: tokio::sync::Mutex::default(),
             dns_turn: Arc::default(),
         })))
+    }
+
+    /// Seals private keys that an agentd without a vault has kept as they are.
+    ///
+    /// # Errors
+    /// When the database cannot be read or written.
+    pub async fn seal_plain(&self) -> Result<(), db::Error> {
+        let (db, vault) = (&self.0.db, self.0.vault.clone());
+        let sealed = db.write(move |tx| sql::seal_plain(tx, &vault)).await?;
+        if sealed > 0 {
+            db.empty_log()?;
+            tracing::warn!(
+                secrets = sealed,
+                "sealed private keys that were kept as they are in the database; the snapshot from before this upgrade, in \
+                 snapshots/ of the data folder, still has them as they were: delete it when you will not go back"
+            );
+        }
+        Ok(())
     }
 
     /// Takes new settings: shows what the database has for their names, and
@@ -220,8 +244,8 @@ impl Inner {
     }
 
     async fn row(&self, name: &CertName) -> Result<Row, db::Error> {
-        let name = name.to_string();
-        self.db.read(move |tx| sql::get(tx, &name)).await
+        let (name, vault) = (name.to_string(), self.vault.clone());
+        self.db.read(move |tx| sql::get(tx, &vault, &name)).await
     }
 
     /// Shows a name's certificate from now on, if it has one.
@@ -299,20 +323,6 @@ impl Inner {
         Ok(Row { window, ask_window_at: Some(ask_at), ..row })
     }
 
-    /// The account that a certificate was ordered with.
-    async fn kept_account(&self, directory: &str, settings: &Settings) -> Result<instant_acme::Account, String> {
-        let key = directory.to_owned();
-        let kept = self.db.read(move |tx| sql::account(tx, &key)).await.map_err(|error| error.to_string())?;
-        let kept = kept.ok_or("there is no account with the directory any more")?;
-        let load = async || {
-            let (outbound, clock) = (settings.outbound.clone(), self.clock.clone());
-            let http = client::Http { outbound, clock, pause: client::Pause::default() };
-            let credentials = serde_json::from_str(&kept)?;
-            instant_acme::Account::builder_with_http(Box::new(http)).from_credentials(credentials).await
-        };
-        again!(load()).map_err(|error| fault::Fault::of(error).what)
-    }
-
     async fn suggestion(
         &self,
         name: &CertName,
@@ -321,7 +331,7 @@ impl Inner {
     ) -> Result<(Option<Window>, Duration), String> {
         let parsed = Parsed::read(&stored.chain, &stored.key)?;
         let certificate = parsed.identifier().ok_or("the certificate does not say who issued it")?;
-        let account = self.kept_account(&stored.directory, settings).await?;
+        let account = self.account_of(stored, settings).await?;
         let (info, again_in) = match again!(account.renewal_info(&certificate)) {
             Ok(found) => found,
             // The directory has no such thing.

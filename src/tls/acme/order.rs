@@ -7,14 +7,14 @@
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AccountBuilder, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, Error, ExternalAccountKey,
-    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, Error, ExternalAccountKey, Identifier,
+    NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use url::Url;
 
 use super::cert::Parsed;
-use super::client::{Http, Pause, again, is};
+use super::client::{Pause, again, is};
 use super::fault::{Fault, Kind};
 use super::proof::{Proof, Prover, can_prove, of_library};
 use super::sql::{self, OpenOrder, Stored};
@@ -73,8 +73,8 @@ impl Attempt<'_> {
         let outcome = match first {
             Err(fault) if fault.kind == Kind::AccountLost => {
                 tracing::warn!(%directory, "the authority does not know our account any more; making another");
-                let key = directory.to_string();
-                self.inner.db.write(move |tx| sql::forget_account(tx, &key)).await?;
+                let (key, vault) = (directory.to_string(), self.inner.vault.clone());
+                self.inner.db.write(move |tx| sql::forget_account(tx, &vault, &key)).await?;
                 self.with_account(directory, &pause, trial).await
             }
             other => other,
@@ -121,31 +121,17 @@ impl Attempt<'_> {
 
     /// The account with the directory; made where there is none yet.
     async fn account(&self, directory: &Url, pause: &Pause) -> Result<Account, Fault> {
-        if let Some(kept) = self.kept_account(directory, pause).await? {
+        let kept = async || self.inner.kept_account(directory.as_str(), self.settings, pause).await;
+        if let Some(kept) = kept().await? {
             return Ok(kept);
         }
         // Names that are ordered at the same time share the account that the
         // first of them makes.
         let _alone = self.inner.registering.lock().await;
-        match self.kept_account(directory, pause).await? {
+        match kept().await? {
             Some(kept) => Ok(kept),
             None => self.register(directory, pause).await,
         }
-    }
-
-    fn library(&self, pause: &Pause) -> AccountBuilder {
-        let (outbound, clock) = (self.settings.outbound.clone(), self.inner.clock.clone());
-        Account::builder_with_http(Box::new(Http { outbound, clock, pause: pause.clone() }))
-    }
-
-    async fn kept_account(&self, directory: &Url, pause: &Pause) -> Result<Option<Account>, Fault> {
-        let key = directory.to_string();
-        let Some(kept) = self.inner.db.read(move |tx| sql::account(tx, &key)).await? else { return Ok(None) };
-        let load = async || {
-            let credentials = serde_json::from_str(&kept)?;
-            self.library(pause).from_credentials(credentials).await
-        };
-        again!(load()).map(Some).map_err(Fault::of)
     }
 
     async fn register(&self, directory: &Url, pause: &Pause) -> Result<Account, Fault> {
@@ -153,11 +139,12 @@ impl Attempt<'_> {
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let eab = self.settings.eab.as_ref().map(|eab| ExternalAccountKey::new(eab.kid.clone(), &eab.key));
-        let make = async || self.library(pause).create(&new, directory.to_string(), eab.as_ref()).await;
+        let make =
+            async || self.inner.library(self.settings, pause).create(&new, directory.to_string(), eab.as_ref()).await;
         let (account, credentials) = again!(make()).map_err(Fault::of_request)?;
         let credentials = serde_json::to_string(&credentials).map_err(|error| Fault::of(error.into()))?;
-        let (key, now) = (directory.to_string(), self.inner.clock.now());
-        self.inner.db.write(move |tx| sql::set_account(tx, &key, &credentials, now)).await?;
+        let (key, vault) = (directory.to_string(), self.inner.vault.clone());
+        self.inner.db.write(move |tx| sql::set_account(tx, &vault, &key, &credentials)).await?;
         tracing::info!(%directory, account = account.id(), "registered with the authority");
         Ok(account)
     }
@@ -336,8 +323,8 @@ impl Attempt<'_> {
     }
 
     async fn keep(&self, order: Option<OpenOrder>) -> Result<(), db::Error> {
-        let name = self.name.to_string();
-        self.inner.db.write(move |tx| sql::set_order(tx, &name, order.as_ref())).await
+        let (name, vault) = (self.name.to_string(), self.inner.vault.clone());
+        self.inner.db.write(move |tx| sql::set_order(tx, &vault, &name, order.as_ref())).await
     }
 }
 

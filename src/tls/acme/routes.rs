@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::client::{again, is};
+use super::fault::Fault;
 use super::{Acme, CertificateState, Inner, Settings, parsed, sql};
 use crate::auth::Admin;
 use crate::config::CertName;
@@ -33,6 +34,15 @@ pub fn routes() -> Routes {
             name_parameter(it.named("revokeCertificate", "Revoke a certificate and order another"))
                 .answer(StatusCode::OK, Answer::json::<CertificateState>("The certificate, revoked."))
                 .problems(StatusCode::CONFLICT, &["no_certificate"])
+                .problems(StatusCode::BAD_GATEWAY, &["directory_refused"])
+        })
+        .with(Method::POST, "/admin/acme-accounts/rotate-keys", rotate_keys, |it| {
+            it.named("rotateAccountKeys", "Give the accounts with authorities other keys")
+                .about(
+                    "RFC 8555, 7.3.5. Certificates stay as they are. An order that is under way may fail, and is made \
+                     again in its time.",
+                )
+                .answer(StatusCode::OK, Answer::json::<KeysRotated>("The accounts have other keys."))
                 .problems(StatusCode::BAD_GATEWAY, &["directory_refused"])
         })
 }
@@ -102,6 +112,23 @@ async fn revoke(
     Ok(web::Json(acme.0.state(&name).await?))
 }
 
+/// What accounts have other keys now.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AccountKeysRotated")]
+struct KeysRotated {
+    /// The directories of the accounts; those without an account are left out.
+    directories: Vec<String>,
+}
+
+async fn rotate_keys(_: Admin, acme: web::Data<Acme>, _: NoQuery) -> Result<web::Json<KeysRotated>, Problem> {
+    let inner = acme.0.clone();
+    // A client that hangs up does not stop it half-way.
+    let rotated = actix_web::rt::spawn(async move { inner.rotate_account_keys().await }).await;
+    let refused = |fault: Fault| Problem::new(StatusCode::BAD_GATEWAY, "directory_refused", fault.what);
+    let directories = rotated.map_err(Problem::internal)?.map_err(refused)?;
+    Ok(web::Json(KeysRotated { directories }))
+}
+
 impl Inner {
     fn configured(&self, name: &str) -> Result<(CertName, std::sync::Arc<Settings>), Problem> {
         let missing = || Problem::not_found("certificate");
@@ -118,7 +145,7 @@ impl Inner {
         let refused = |what: String| {
             Problem::new(StatusCode::BAD_GATEWAY, "directory_refused", format!("{}: {what}", issued.directory))
         };
-        let account = self.kept_account(&issued.directory, settings).await.map_err(refused)?;
+        let account = self.account_of(issued, settings).await.map_err(refused)?;
         let certificate = key.cert.first().ok_or_else(none)?;
         let reason = match reason {
             Reason::Unspecified => RevocationReason::Unspecified,
@@ -131,7 +158,7 @@ impl Inner {
         match again!(account.revoke(&request)) {
             Ok(()) => {}
             Err(instant_acme::Error::Api(problem)) if is(&problem, "alreadyRevoked") => {}
-            Err(error) => return Err(refused(super::fault::Fault::of(error).what)),
+            Err(error) => return Err(refused(Fault::of(error).what)),
         }
         let (key, now) = (name.to_string(), self.clock.now());
         let issued_at = issued.issued_at;

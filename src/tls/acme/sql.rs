@@ -3,6 +3,7 @@
 use super::policy::Window;
 use crate::clock::Timestamp;
 use crate::db::{Error, Row as DbRow, RowError, Tx, params};
+use crate::vault::{SecretName, Vault};
 
 /// What is known of a name's certificate.
 #[derive(Clone, Debug, Default)]
@@ -55,39 +56,83 @@ impl std::fmt::Debug for OpenOrder {
     }
 }
 
+/// The names of secrets: a certificate's private key, that of an order under way,
+/// the credentials of an account.
+fn private_key(name: &str) -> SecretName {
+    SecretName::new("certificate.private_key", name)
+}
+
+fn order_key(name: &str) -> SecretName {
+    SecretName::new("certificate.order_key", name)
+}
+
+fn credentials(directory: &str) -> SecretName {
+    SecretName::new("acme.account", directory)
+}
+
+/// No secret itself: it lies with the account, and goes with it.
+fn doubt(directory: &str) -> SecretName {
+    SecretName::new("acme.account_in_doubt", directory)
+}
+
+/// A secret's text. One that cannot be opened is as good as none: another is
+/// made or ordered.
+fn secret(tx: &Tx<'_>, vault: &Vault, name: &SecretName) -> Result<Option<String>, Error> {
+    match vault.get(tx, name)? {
+        None => Ok(None),
+        Some(Ok(plain)) => Ok(plain.into_text()),
+        Some(Err(what)) => {
+            tracing::error!(secret = %name, "a secret cannot be opened, so it is done without: {what}");
+            Ok(None)
+        }
+    }
+}
+
+/// A row without its secrets, which lie elsewhere.
 fn row(row: &DbRow<'_>) -> Result<Row, RowError> {
     let time = |column| Ok::<_, RowError>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros));
     let text = |column| row.get::<_, Option<String>>(column);
-    let issued = match (text(0)?, text(1)?, text(2)?, time(3)?) {
-        (Some(chain), Some(key), Some(directory), Some(issued_at)) => Some(Stored { chain, key, directory, issued_at }),
+    let issued = match (text(0)?, text(1)?, time(2)?) {
+        (Some(chain), Some(directory), Some(issued_at)) => {
+            Some(Stored { chain, key: String::new(), directory, issued_at })
+        }
         _ => None,
     };
-    let window = time(5)?.zip(time(6)?).map(|(start, end)| Window { start, end });
-    let order = match (text(8)?, text(9)?, text(10)?, text(11)?) {
-        (Some(directory), Some(url), Some(challenge), Some(key)) => Some(OpenOrder { directory, url, challenge, key }),
+    let window = time(4)?.zip(time(5)?).map(|(start, end)| Window { start, end });
+    let order = match (text(7)?, text(8)?, text(9)?) {
+        (Some(directory), Some(url), Some(challenge)) => {
+            Some(OpenOrder { directory, url, challenge, key: String::new() })
+        }
         _ => None,
     };
     Ok(Row {
         issued,
-        revoked_at: time(4)?,
+        revoked_at: time(3)?,
         window,
-        ask_window_at: time(7)?,
+        ask_window_at: time(6)?,
         order,
-        failures: row.get(12)?,
-        failing_since: time(13)?,
-        next_attempt_at: time(14)?,
-        problem: text(15)?,
-        problem_at: time(16)?,
+        failures: row.get(10)?,
+        failing_since: time(11)?,
+        next_attempt_at: time(12)?,
+        problem: text(13)?,
+        problem_at: time(14)?,
     })
 }
 
 /// A name's row; one with nothing in it where there is none.
-pub(super) fn get(tx: &Tx<'_>, name: &str) -> Result<Row, Error> {
-    let sql = "SELECT chain, private_key, directory, issued_at, revoked_at, window_start, window_end, ask_window_at,
-                   order_directory, order_url, order_challenge, order_key,
+pub(super) fn get(tx: &Tx<'_>, vault: &Vault, name: &str) -> Result<Row, Error> {
+    let sql = "SELECT chain, directory, issued_at, revoked_at, window_start, window_end, ask_window_at,
+                   order_directory, order_url, order_challenge,
                    failures, failing_since, next_attempt_at, problem, problem_at
                FROM certificates WHERE name = ?1";
-    Ok(tx.one(sql, [name], row)?.unwrap_or_default())
+    let mut found = tx.one(sql, [name], row)?.unwrap_or_default();
+    if let Some(stored) = found.issued.take() {
+        found.issued = secret(tx, vault, &private_key(name))?.map(|key| Stored { key, ..stored });
+    }
+    if let Some(order) = found.order.take() {
+        found.order = secret(tx, vault, &order_key(name))?.map(|key| OpenOrder { key, ..order });
+    }
+    Ok(found)
 }
 
 fn ensure(tx: &Tx<'_>, name: &str) -> Result<(), Error> {
@@ -96,24 +141,29 @@ fn ensure(tx: &Tx<'_>, name: &str) -> Result<(), Error> {
 }
 
 /// Keeps an order that has been made, or forgets the one that was kept.
-pub(super) fn set_order(tx: &Tx<'_>, name: &str, order: Option<&OpenOrder>) -> Result<(), Error> {
+pub(super) fn set_order(tx: &Tx<'_>, vault: &Vault, name: &str, order: Option<&OpenOrder>) -> Result<(), Error> {
     ensure(tx, name)?;
-    let sql = "UPDATE certificates SET order_directory = ?2, order_url = ?3, order_challenge = ?4, order_key = ?5
-               WHERE name = ?1";
+    match order {
+        Some(order) => vault.put(tx, &order_key(name), order.key.as_bytes())?,
+        None => vault.remove(tx, &order_key(name))?,
+    }
+    let sql = "UPDATE certificates SET order_directory = ?2, order_url = ?3, order_challenge = ?4 WHERE name = ?1";
     let of = |part: fn(&OpenOrder) -> &String| order.map(part);
-    tx.execute(sql, params![name, of(|it| &it.directory), of(|it| &it.url), of(|it| &it.challenge), of(|it| &it.key)])?;
+    tx.execute(sql, params![name, of(|it| &it.directory), of(|it| &it.url), of(|it| &it.challenge)])?;
     Ok(())
 }
 
 /// A new certificate: what was wrong before is over.
-pub(super) fn succeed(tx: &Tx<'_>, name: &str, new: &Stored) -> Result<(), Error> {
+pub(super) fn succeed(tx: &Tx<'_>, vault: &Vault, name: &str, new: &Stored) -> Result<(), Error> {
     ensure(tx, name)?;
-    let sql = "UPDATE certificates SET chain = ?2, private_key = ?3, directory = ?4, issued_at = ?5,
+    vault.put(tx, &private_key(name), new.key.as_bytes())?;
+    vault.remove(tx, &order_key(name))?;
+    let sql = "UPDATE certificates SET chain = ?2, directory = ?3, issued_at = ?4,
                    revoked_at = NULL, window_start = NULL, window_end = NULL, ask_window_at = NULL,
-                   order_directory = NULL, order_url = NULL, order_challenge = NULL, order_key = NULL,
+                   order_directory = NULL, order_url = NULL, order_challenge = NULL,
                    failures = 0, failing_since = NULL, next_attempt_at = NULL, problem = NULL, problem_at = NULL
                WHERE name = ?1";
-    tx.execute(sql, params![name, new.chain, new.key, new.directory, new.issued_at.micros()])?;
+    tx.execute(sql, params![name, new.chain, new.directory, new.issued_at.micros()])?;
     Ok(())
 }
 
@@ -151,17 +201,56 @@ pub(super) fn revoke(tx: &Tx<'_>, name: &str, issued_at: Timestamp, now: Timesta
 }
 
 /// A directory's account, as it was kept.
-pub(super) fn account(tx: &Tx<'_>, directory: &str) -> Result<Option<String>, Error> {
-    tx.one("SELECT credentials FROM acme_accounts WHERE directory = ?1", [directory], |row| row.get(0))
+pub(super) struct Kept {
+    /// The account's URL and its private key, JSON.
+    pub credentials: String,
+    /// Whether the authority may have been given another key that is not here.
+    pub in_doubt: bool,
 }
 
-pub(super) fn set_account(tx: &Tx<'_>, directory: &str, credentials: &str, now: Timestamp) -> Result<(), Error> {
-    let sql = "INSERT OR REPLACE INTO acme_accounts (directory, credentials, created_at) VALUES (?1, ?2, ?3)";
-    tx.execute(sql, params![directory, credentials, now.micros()])?;
-    Ok(())
+pub(super) fn account(tx: &Tx<'_>, vault: &Vault, directory: &str) -> Result<Option<Kept>, Error> {
+    let in_doubt = vault.get(tx, &doubt(directory))?.is_some();
+    Ok(secret(tx, vault, &credentials(directory))?.map(|credentials| Kept { credentials, in_doubt }))
 }
 
-pub(super) fn forget_account(tx: &Tx<'_>, directory: &str) -> Result<(), Error> {
-    tx.execute("DELETE FROM acme_accounts WHERE directory = ?1", [directory])?;
-    Ok(())
+/// Keeps an account, of which there is no doubt.
+pub(super) fn set_account(tx: &Tx<'_>, vault: &Vault, directory: &str, account: &str) -> Result<(), Error> {
+    vault.remove(tx, &doubt(directory))?;
+    vault.put(tx, &credentials(directory), account.as_bytes())
+}
+
+/// Notes that the authority is about to be given another key.
+pub(super) fn doubt_account(tx: &Tx<'_>, vault: &Vault, directory: &str) -> Result<(), Error> {
+    vault.put(tx, &doubt(directory), b"")
+}
+
+pub(super) fn forget_account(tx: &Tx<'_>, vault: &Vault, directory: &str) -> Result<(), Error> {
+    vault.remove(tx, &doubt(directory))?;
+    vault.remove(tx, &credentials(directory))
+}
+
+/// Seals what an agentd without a vault has left in columns of its own; how many
+/// secrets that were.
+pub(super) fn seal_plain(tx: &Tx<'_>, vault: &Vault) -> Result<usize, Error> {
+    let pair = |row: &DbRow<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+    let accounts = tx.all("SELECT directory, credentials FROM acme_accounts", [], pair)?;
+    let keys = tx.all("SELECT name, private_key FROM certificates WHERE private_key IS NOT NULL", [], pair)?;
+    let orders = tx.all("SELECT name, order_key FROM certificates WHERE order_key IS NOT NULL", [], pair)?;
+    let count = accounts.len() + keys.len() + orders.len();
+    if count == 0 {
+        return Ok(0);
+    }
+    let accounts = accounts.into_iter().map(|(directory, account)| (credentials(&directory), account));
+    let keys = keys.into_iter().map(|(name, key)| (private_key(&name), key));
+    let orders = orders.into_iter().map(|(name, key)| (order_key(&name), key));
+    for (name, plain) in accounts.chain(keys).chain(orders) {
+        vault.put(tx, &name, plain.as_bytes())?;
+    }
+    tx.overwriting(|| {
+        tx.execute("DELETE FROM acme_accounts", [])?;
+        tx.execute("UPDATE certificates SET private_key = NULL, order_key = NULL", [])
+    })?;
+    // Earlier certificates have left keys between the rows.
+    tx.rewrite("certificates")?;
+    Ok(count)
 }

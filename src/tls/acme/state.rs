@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::super::facts::Facts;
 use super::super::{Shown, Source};
-use super::cert::Parsed;
 use super::sql::Row;
 use super::{Inner, Why, next, parsed};
 use crate::clock::Timestamp;
@@ -120,7 +120,7 @@ fn ordered(name: &CertName, row: &Row, now: Timestamp) -> CertificateState {
 }
 
 fn other(shown: &Shown, now: Timestamp) -> CertificateState {
-    let facts = shown.key.cert.first().and_then(|leaf| Parsed::facts(leaf).ok());
+    let facts = shown.key.cert.first().and_then(|leaf| Facts::of(leaf).ok());
     let names: Vec<_> = shown.names.iter().map(ToString::to_string).collect();
     CertificateState {
         name: names.join(", "),

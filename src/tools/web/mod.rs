@@ -17,7 +17,7 @@ use url::Url;
 use crate::jobs::Registry;
 use crate::outbound::Outbound;
 
-pub use search::Provider;
+pub use search::{Provider, SearchKey};
 
 /// What the tools that read the web are told by.
 pub struct Options {

@@ -1,6 +1,6 @@
 //! `web.search`: results of a search provider.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -27,18 +27,33 @@ const DEFAULT_RESULTS: usize = 5;
 const TITLE_CHARS: usize = 300;
 const SNIPPET_CHARS: usize = 2_000;
 
+/// A provider's key, which may be replaced at any time. Clones share it.
+#[derive(Clone, Default)]
+pub struct SearchKey(Arc<RwLock<String>>);
+
+impl SearchKey {
+    /// Takes another one from the next search on.
+    pub fn set(&self, key: String) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+
+    fn get(&self) -> String {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// A search provider, with the key for it.
 #[derive(Clone)]
 pub enum Provider {
     /// api.tavily.com
     Tavily {
         /// Its API key.
-        key: String,
+        key: SearchKey,
     },
     /// api.search.brave.com
     Brave {
         /// Its subscription token.
-        key: String,
+        key: SearchKey,
     },
     /// A `SearXNG` of the administrator's, which needs no key.
     Searxng,
@@ -149,12 +164,13 @@ impl Provider {
         Ok(match self {
             Self::Tavily { key } => {
                 let body = json!({ "query": query, "max_results": count, "search_depth": "basic" });
-                Request::post_json(url, body.to_string()).secret(AUTHORIZATION, header(format!("Bearer {key}"))?)
+                Request::post_json(url, body.to_string())
+                    .secret(AUTHORIZATION, header(format!("Bearer {}", key.get()))?)
             }
             Self::Brave { key } => {
                 let count = count.to_string();
                 url.query_pairs_mut().extend_pairs([("q", query), ("count", &count), ("text_decorations", "false")]);
-                Request::get(url).secret(HeaderName::from_static("x-subscription-token"), header(key.clone())?)
+                Request::get(url).secret(HeaderName::from_static("x-subscription-token"), header(key.get())?)
             }
             Self::Searxng => {
                 url.query_pairs_mut().extend_pairs([("q", query), ("format", "json")]);
@@ -262,7 +278,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn brave() -> Provider {
-        Provider::Brave { key: "the-key".into() }
+        Provider::Brave { key: SearchKey::default() }
     }
 
     #[test]

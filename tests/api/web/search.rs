@@ -75,6 +75,24 @@ fn brave_is_asked_as_it_wants_to_be() {
 }
 
 #[test]
+fn another_key_counts_after_a_reload() {
+    let site = provider("200 OK", &tavily());
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let key = folder.path().join("key");
+    let path = key.to_string_lossy().into_owned();
+    std::fs::write(&key, "tvly-the-first-key").expect("written");
+    let setup = with("tavily", &site).without_env("TAVILY_API_KEY").env("AGENTD_WEB_TAVILY_API_KEY_FILE", &path);
+    let (server, client) = start(setup);
+    search(&client, &json!({ "query": "heron" }));
+    std::fs::write(&key, "tvly-the-second-key").expect("written");
+    assert_eq!(server.ask(&["reload"]), "reloaded; these count now: web.tavily_api_key\n");
+    search(&client, &json!({ "query": "heron" }));
+    let requests = site.requests();
+    assert!(requests[0].contains("Bearer tvly-the-first-key\r\n"), "{requests:?}");
+    assert!(requests[1].contains("Bearer tvly-the-second-key\r\n"), "{requests:?}");
+}
+
+#[test]
 fn searxng_is_asked_as_it_wants_to_be() {
     let site = provider(
         "200 OK",

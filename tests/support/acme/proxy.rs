@@ -15,6 +15,7 @@ use agentd::clock::Timestamp;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
+use super::super::raw::message;
 use super::super::tls::Dial;
 use super::super::{PATIENCE, eventually};
 use super::{Authority, Names, Options};
@@ -35,6 +36,7 @@ pub enum Kind {
     Certificate,
     Revoke,
     RenewalInfo,
+    KeyChange,
     Other,
 }
 
@@ -53,6 +55,7 @@ impl Kind {
             "certZ" => Self::Certificate,
             "revoke-cert" => Self::Revoke,
             "renewal-info" => Self::RenewalInfo,
+            "rollover-account-key" => Self::KeyChange,
             _ => Self::Other,
         }
     }
@@ -282,7 +285,8 @@ impl Shared {
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         let session = ServerConnection::new(self.tls.clone()).ok()?;
         let mut tls = StreamOwned::new(session, stream);
-        let request = read(&mut tls)?;
+        let (head, body) = message(|buffer| tls.read(buffer).unwrap_or(0))?;
+        let request = Request { head, body };
         let response = self.answer(&request)?;
         tls.write_all(response.text().as_bytes()).ok()?;
         // The answer to HEAD says how long a body would be that does not come.
@@ -438,26 +442,6 @@ fn from_now(seconds: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros();
     let now = i64::try_from(now).expect("before the year 9999");
     Timestamp::from_micros(now + seconds * 1_000_000).to_string()
-}
-
-fn read(stream: &mut impl std::io::Read) -> Option<Request> {
-    let (mut read, mut buffer) = (Vec::new(), [0; 8192]);
-    loop {
-        let text = String::from_utf8_lossy(&read);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| {
-                let (name, value) = line.split_once(':')?;
-                name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-            });
-            if body.len() >= length.unwrap_or(0) {
-                return Some(Request { head: head.to_owned(), body: body.to_owned() });
-            }
-        }
-        match stream.read(&mut buffer).ok()? {
-            0 => return None,
-            count => read.extend_from_slice(&buffer[..count]),
-        }
-    }
 }
 
 /// What a signed request says; null where nothing is signed or said.
