@@ -32,8 +32,12 @@ pub mod agents;
 pub mod backups;
 // The built-in tools.
 pub mod tools;
+// Language models: providers, routes, prices, the wire format.
+pub mod models;
 // Durable jobs: queue, executor, events.
 pub mod jobs;
+// What tenants may spend and have spent.
+pub mod budgets;
 // Tenants and their API keys.
 pub mod tenants;
 // People who administer the service.
@@ -58,6 +62,8 @@ pub mod db;
 pub mod config;
 // Addresses of networks and of web pages.
 pub mod net;
+// Money.
+pub mod money;
 // Identifiers.
 pub mod id;
 // Time.

@@ -13,13 +13,15 @@ const LEVELS: &[&[&str]] = &[
     &["app"],
     &["status"],
     &["agents", "tools", "health", "docs", "setup", "tls", "backups"],
+    &["models"],
     &["jobs"],
+    &["budgets"],
     &["tenants", "users"],
     &["auth"],
     &["limits", "s3"],
     &["http", "outbound", "telemetry", "vault"],
     &["db", "config"],
-    &["id", "net"],
+    &["id", "money", "net"],
     &["clock"],
 ];
 

@@ -39,6 +39,8 @@ pub struct KeyFacts {
     pub expires_at: Option<Timestamp>,
     /// From where it counts; from everywhere when empty.
     pub allowed_ips: Vec<Network>,
+    /// Whether its model calls go to the built-in echo model.
+    pub test: bool,
 }
 
 /// A key that has not been revoked.
@@ -60,6 +62,8 @@ pub struct KeyEntry {
     /// When it stops counting; [`NEVER`] when nothing ends it.
     ends_at: AtomicI64,
     allowed_ips: Vec<Network>,
+    /// Whether its model calls go to the built-in echo model and cost nothing.
+    pub test: bool,
     /// What its tenant may use.
     pub(super) limits: Arc<TenantLimits>,
     pub(super) requests: KeyRequests,
@@ -80,6 +84,7 @@ impl KeyEntry {
             renewed: OnceLock::new(),
             renewal_written: AtomicBool::new(false),
             scopes: Scopes::all(),
+            test: false,
             ends_at: AtomicI64::new(NEVER),
             allowed_ips: Vec::new(),
             limits,
@@ -180,6 +185,7 @@ impl Keyring {
             scopes: Scopes::all(),
             expires_at: None,
             allowed_ips: Vec::new(),
+            test: false,
         };
         let limits = self.limits.of(tenant.no);
         let mut inner = self.write();
@@ -325,6 +331,7 @@ impl Inner {
             renewal_written: AtomicBool::new(false),
             scopes: key.scopes,
             allowed_ips: key.allowed_ips,
+            test: key.test,
             ends_at: AtomicI64::new(key.expires_at.map_or(NEVER, Timestamp::micros)),
             limits,
             requests: KeyRequests::default(),

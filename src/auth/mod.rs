@@ -27,7 +27,7 @@ pub use key::ApiKey;
 pub(crate) use key::prefix as key_prefix;
 pub use keyring::{KeyEntry, KeyFacts, Keyring, Tenant};
 pub use role::Role;
-pub use scope::{JobsRead, JobsWrite, Scope, ScopeName, Scopes, UsageRead};
+pub use scope::{JobsRead, JobsWrite, ModelsUse, Scope, ScopeName, Scopes, UsageRead};
 pub use sessions::{IDLE, LONGEST, Session, SessionToken, Sessions};
 pub use throttle::Throttle;
 

@@ -25,6 +25,8 @@ scopes! {
     JobsWrite = "jobs:write";
     /// Look at what the tenant has used.
     UsageRead = "usage:read";
+    /// Call language models, and keep files and batches for them.
+    ModelsUse = "models:use";
 }
 
 /// The name of a scope as a client sends it: `*` or a known one.

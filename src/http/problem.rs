@@ -205,8 +205,43 @@ impl Problem {
             request_id,
             errors: &parts.errors,
         };
+        self.finish("application/problem+json", &body)
+    }
+
+    /// The answer in the form that clients of `OpenAI`'s interface read.
+    #[must_use]
+    pub fn openai_response(&self) -> HttpResponse {
+        let parts = &self.0;
+        let kind = match parts.status.as_u16() {
+            401 => "authentication_error",
+            402 => "insufficient_quota",
+            403 => "permission_error",
+            429 => "rate_limit_error",
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        };
+        let message = match &parts.hint {
+            Some(hint) => format!("{}; {hint}", parts.detail),
+            None => parts.detail.clone(),
+        };
+        // `/messages/0/role` is written messages[0].role there.
+        let param = parts.errors.first().map(|error| {
+            let steps = error.pointer.trim_start_matches(['/', '?']).split('/');
+            steps.fold(String::new(), |path, step| match step.parse::<usize>() {
+                Ok(place) => format!("{path}[{place}]"),
+                Err(_) if path.is_empty() => step.to_owned(),
+                Err(_) => format!("{path}.{step}"),
+            })
+        });
+        let param = param.filter(|param| !param.is_empty());
+        let error = serde_json::json!({ "message": message, "type": kind, "param": param, "code": parts.code });
+        self.finish("application/json", &serde_json::json!({ "error": error }))
+    }
+
+    fn finish(&self, media: &'static str, body: &impl Serialize) -> HttpResponse {
+        let parts = &self.0;
         let mut response = HttpResponse::build(parts.status);
-        response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        response.insert_header((header::CONTENT_TYPE, media));
         if let Some(seconds) = parts.retry_after {
             response.insert_header((header::RETRY_AFTER, seconds));
         }
@@ -218,7 +253,7 @@ impl Problem {
             // What is left of the body will not be read.
             response.force_close();
         }
-        response.body(serde_json::to_vec(&body).unwrap_or_default())
+        response.body(serde_json::to_vec(body).unwrap_or_default())
     }
 }
 

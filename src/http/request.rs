@@ -12,7 +12,7 @@ use actix_web::{HttpMessage as _, HttpResponse, web};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::cors::Cors;
-use super::route::WrongMethod;
+use super::route::{OpenAiErrors, WrongMethod};
 use super::{Hsts, LocalPeer, Problem, Rate, client_address};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -142,7 +142,9 @@ fn finish_error(response: &mut ServiceResponse, id: &str) -> Option<String> {
     }
     let (body, cause) = if let Some(error) = response.response().error() {
         if let Some(problem) = error.as_error::<Problem>() {
-            (problem.response(id), problem.cause().map(str::to_owned))
+            let openai = response.request().app_data::<OpenAiErrors>().is_some();
+            let body = if openai { problem.openai_response() } else { problem.response(id) };
+            (body, problem.cause().map(str::to_owned))
         } else if let Some(wrong) = error.as_error::<WrongMethod>() {
             (wrong.response(id), None)
         } else {

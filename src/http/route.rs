@@ -96,7 +96,13 @@ pub(super) struct Entry {
     pub(super) tag: &'static str,
     /// None for HEAD, and where nobody described it.
     pub(super) operation: Option<Operation>,
+    /// Whether its errors have the form that clients of `OpenAI`'s interface read.
+    pub(super) openai: bool,
 }
+
+/// Among a resource's data: its errors have `OpenAI`'s form.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpenAiErrors;
 
 /// A line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,11 +162,20 @@ impl Routes {
     {
         let make: MakeRoute = Arc::new(move |method| web::route().method(method).to(handler.clone()));
         let tag = self.tags.first().map_or("", |(tag, _)| tag);
-        let entry = |method, make| Entry { method, path, policy: Args::POLICY, make, tag, operation: None };
+        let entry =
+            |method, make| Entry { method, path, policy: Args::POLICY, make, tag, operation: None, openai: false };
         if method == Method::GET {
             self.entries.push(entry(Method::HEAD, make.clone()));
         }
         self.entries.push(entry(method, make));
+        self
+    }
+
+    /// Errors of all these routes have the form that clients of `OpenAI`'s
+    /// interface read.
+    #[must_use]
+    pub fn with_openai_errors(mut self) -> Self {
+        self.entries.iter_mut().for_each(|entry| entry.openai = true);
         self
     }
 
@@ -212,6 +227,9 @@ impl Routes {
             // The administrator and the metrics are not for web pages.
             if entries.iter().all(|entry| matches!(entry.policy, Policy::Open | Policy::Tenant(_))) {
                 resource = resource.app_data(cors::ForPages);
+            }
+            if entries.iter().any(|entry| entry.openai) {
+                resource = resource.app_data(OpenAiErrors);
             }
             for entry in entries {
                 resource = resource.route((entry.make)(entry.method.clone()));

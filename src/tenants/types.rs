@@ -144,6 +144,7 @@ impl KeyRow {
             scopes: self.scopes.clone(),
             expires_at: self.expires_at,
             allowed_ips: self.allowed_ips.clone(),
+            test: self.test,
         }
     }
 }

@@ -1,0 +1,115 @@
+//! The way to language models: which provider a call goes to, what it may cost,
+//! what happens when one fails.
+
+pub mod form;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+pub use form::Form;
+
+use crate::budgets::Payer;
+use crate::http::Problem;
+use crate::money::Usd;
+
+/// What is asked of a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are those of the interface")]
+pub enum Endpoint {
+    ChatCompletions,
+    Responses,
+    Embeddings,
+    AudioTranscriptions,
+    AudioSpeech,
+}
+
+/// What is sent to it.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// A JSON object with the field `model`.
+    Json(Bytes),
+    /// A form with the field `model`.
+    Form(Form),
+}
+
+/// A call as a client made it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What is asked for.
+    pub endpoint: Endpoint,
+    /// With what.
+    pub body: Body,
+    /// Who pays.
+    pub payer: Payer,
+    /// Whether it goes to the built-in echo model and costs nothing.
+    pub test: bool,
+}
+
+/// What is known of a call when it has been answered.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// What it cost.
+    pub cost: Usd,
+    /// The model that answered, by the provider's name for it.
+    pub model: Arc<str>,
+    /// The provider that did.
+    pub provider: Arc<str>,
+    /// How many were asked before it in vain.
+    pub fallbacks: u32,
+    /// The least that any budget of the payer has left.
+    pub left: Option<Usd>,
+    /// Time that was not spent waiting for providers.
+    pub overhead: Duration,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The provider's status: success, or an error that is the client's own and
+    /// passed on as it is.
+    pub status: u16,
+    /// Its type.
+    pub content_type: String,
+    /// As the provider gave it.
+    pub body: Bytes,
+    /// What it was.
+    pub receipt: Receipt,
+}
+
+/// An answer in pieces, passed on as they come. Dropping it ends the call at
+/// the provider too; what was used is settled all the same.
+pub struct Streamed {
+    /// Its type.
+    pub content_type: String,
+    /// The pieces. A stream that breaks ends with an event that says so.
+    pub pieces: BoxStream<'static, Bytes>,
+    /// What is known when it begins: `cost` is what is reserved.
+    pub receipt: Receipt,
+}
+
+/// What comes of a call.
+pub enum Reply {
+    /// All of it.
+    Whole(Answer),
+    /// Only for a body with `"stream": true`.
+    Stream(Streamed),
+}
+
+/// The gateway. Clones share it.
+#[derive(Clone)]
+pub struct Gateway(Arc<()>);
+
+impl Gateway {
+    /// Makes a call.
+    ///
+    /// # Errors
+    /// What the client is to be told, when the provider has not answered it.
+    #[expect(clippy::unused_async, reason = "it will wait for the provider")]
+    pub async fn call(&self, call: Call) -> Result<Reply, Problem> {
+        let _ = (&self.0, call);
+        Err(Problem::not_available("", "language models"))
+    }
+}
