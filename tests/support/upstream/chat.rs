@@ -177,7 +177,7 @@ fn pieces(choice: &Choice) -> Vec<(Value, u64)> {
                 first["function"]["arguments"] = json!("");
                 pieces.push((json!({ "tool_calls": [first] }), 0));
                 let half = call.arguments.len() / 2;
-                let half = (half..).find(|at| call.arguments.is_char_boundary(*at)).unwrap_or_default();
+                let half = call.arguments.ceil_char_boundary(half);
                 let (begin, rest) = call.arguments.split_at(half);
                 for (part, tokens) in [(begin, 0), (rest, call.tokens)] {
                     let part = json!([{ "index": index, "function": { "arguments": part } }]);

@@ -155,7 +155,7 @@ impl Upstream {
         let (here, tls) = (shared.clone(), authority.as_ref().map(Authority::acceptor));
         let serving = std::thread::Builder::new()
             .name("upstream".into())
-            .spawn(move || serve::run(listener, tls, &here, stopped))
+            .spawn(move || serve::run(listener, tls.as_ref(), &here, stopped))
             .expect("a thread");
         Self { address, shared, authority, stop: Some(stop), serving: Some(serving) }
     }

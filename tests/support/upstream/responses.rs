@@ -20,7 +20,7 @@ pub fn answer(ask: &Ask<'_>) -> Answer {
     };
     let used = Used { input, cached, output, reasoning, ..Used::default() };
     let made = Made { ask, said, calls, used };
-    if ask.wants("stream") { made.stream() } else { Answer::json(&made.response("completed", made.items()), used) }
+    if ask.wants("stream") { made.stream() } else { Answer::json(&made.response("completed", &made.items()), used) }
 }
 
 /// Whether the input ends with what a tool gave back.
@@ -48,7 +48,7 @@ impl Made<'_> {
         format!("{kind}_{}", self.ask.number)
     }
 
-    fn response(&self, status: &str, output: Value) -> Value {
+    fn response(&self, status: &str, output: &Value) -> Value {
         let body = self.ask.body;
         let cut = self.said.as_ref().is_some_and(|said| said.cut) && status == "completed";
         let usage = match self.ask.script.usage {
@@ -88,25 +88,25 @@ impl Made<'_> {
 
     fn items(&self) -> Value {
         match &self.said {
-            Some(said) => json!([self.message("completed", json!([part(&said.text())]))]),
+            Some(said) => json!([self.message("completed", &json!([part(&said.text())]))]),
             None => self.calls.iter().map(|call| call_item(call, "completed", &call.arguments)).collect(),
         }
     }
 
-    fn message(&self, status: &str, content: Value) -> Value {
+    fn message(&self, status: &str, content: &Value) -> Value {
         json!({ "id": self.id("msg"), "type": "message", "role": "assistant", "status": status, "content": content })
     }
 
     fn stream(&self) -> Answer {
         let mut events = Numbered::default();
         for kind in ["response.created", "response.in_progress"] {
-            events.push(kind, json!({ "response": self.response("in_progress", json!([])) }), Kind::Frame);
+            events.push(kind, json!({ "response": self.response("in_progress", &json!([])) }), Kind::Frame);
         }
         match &self.said {
             Some(said) => self.stream_text(&mut events, said),
             None => self.stream_calls(&mut events),
         }
-        let whole = self.response("completed", self.items());
+        let whole = self.response("completed", &self.items());
         let kind = if whole["status"] == "incomplete" { "response.incomplete" } else { "response.completed" };
         events.push(kind, json!({ "response": whole }), Kind::End);
         Answer::events(events.0, self.used)
@@ -114,24 +114,24 @@ impl Made<'_> {
 
     fn stream_text(&self, events: &mut Numbered, said: &Said) {
         let item = self.id("msg");
-        let place = |more: Value| {
+        let place = |more: &Value| {
             let mut at = json!({ "item_id": item, "output_index": 0, "content_index": 0 });
             at.as_object_mut().into_iter().for_each(|at| at.extend(more.as_object().cloned().unwrap_or_default()));
             at
         };
-        let added = json!({ "output_index": 0, "item": self.message("in_progress", json!([])) });
+        let added = json!({ "output_index": 0, "item": self.message("in_progress", &json!([])) });
         events.push("response.output_item.added", added, Kind::Frame);
-        events.push("response.content_part.added", place(json!({ "part": part("") })), Kind::Frame);
+        events.push("response.content_part.added", place(&json!({ "part": part("") })), Kind::Frame);
         let mut reasoning = said.reasoning;
         for (text, tokens) in &said.pieces {
             let tokens = tokens + std::mem::take(&mut reasoning);
-            let delta = place(json!({ "delta": text, "logprobs": [] }));
+            let delta = place(&json!({ "delta": text, "logprobs": [] }));
             events.push("response.output_text.delta", delta, Kind::Content(tokens));
         }
         let text = said.text();
-        events.push("response.output_text.done", place(json!({ "text": text, "logprobs": [] })), Kind::Frame);
-        events.push("response.content_part.done", place(json!({ "part": part(&text) })), Kind::Frame);
-        let done = json!({ "output_index": 0, "item": self.message("completed", json!([part(&text)])) });
+        events.push("response.output_text.done", place(&json!({ "text": text, "logprobs": [] })), Kind::Frame);
+        events.push("response.content_part.done", place(&json!({ "part": part(&text) })), Kind::Frame);
+        let done = json!({ "output_index": 0, "item": self.message("completed", &json!([part(&text)])) });
         events.push("response.output_item.done", done, Kind::Frame);
     }
 

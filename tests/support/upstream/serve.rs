@@ -18,7 +18,7 @@ use super::script::{Fault, Script};
 use super::{Shared, control, sound};
 
 /// Serves until the other half of `stopped` goes.
-pub fn run(listener: TcpListener, tls: Option<TlsAcceptor>, shared: &Arc<Shared>, stopped: oneshot::Receiver<()>) {
+pub fn run(listener: TcpListener, tls: Option<&TlsAcceptor>, shared: &Arc<Shared>, stopped: oneshot::Receiver<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let accepting = async {
         listener.set_nonblocking(true).expect("a socket");
@@ -29,7 +29,7 @@ pub fn run(listener: TcpListener, tls: Option<TlsAcceptor>, shared: &Arc<Shared>
             if shared.lock().down {
                 continue;
             }
-            let (tls, shared) = (tls.clone(), shared.clone());
+            let (tls, shared) = (tls.cloned(), shared.clone());
             tokio::spawn(async move {
                 let _open = Open::new(&shared);
                 match tls {
