@@ -110,7 +110,7 @@ impl<'a> Exchange<'a> {
                 state.requests.push(request.clone());
             }
         });
-        Self { shared, call: None, end: End::Cancelled }
+        Self { shared, call: None, end: End::Open }
     }
 
     /// It comes on the bill.
@@ -123,22 +123,46 @@ impl<'a> Exchange<'a> {
             self.shared.lock().books.change(call, |call| change(&mut call.used));
         }
     }
-}
 
-impl Drop for Exchange<'_> {
-    fn drop(&mut self) {
-        let end = self.end;
+    /// How it ends. Said before the last bytes are written, so that whoever has
+    /// read them finds it in the counts.
+    fn ends(&mut self, end: End) {
+        let before = std::mem::replace(&mut self.end, end);
         self.shared.change(|state| {
-            state.counts.active -= 1;
+            let counts = &mut state.counts;
+            match before {
+                End::Open => counts.active -= 1,
+                End::Answered => counts.answered -= 1,
+                End::Cancelled | End::Cut => {}
+            }
             match end {
-                End::Answered => state.counts.answered += 1,
-                End::Cancelled => state.counts.cancelled += 1,
+                End::Answered => counts.answered += 1,
+                End::Cancelled => counts.cancelled += 1,
                 End::Open | End::Cut => {}
             }
             if let Some(call) = self.call {
                 state.books.change(call, |call| call.end = end);
             }
         });
+    }
+
+    /// The last bytes of an answer.
+    async fn last<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        peer: &mut Peer<S>,
+        bytes: &[u8],
+    ) -> Result<Then, Gone> {
+        self.ends(End::Answered);
+        peer.write(bytes).await.inspect_err(|_| self.ends(End::Cancelled))?;
+        Ok(Then::Next)
+    }
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        if self.end == End::Open {
+            self.ends(End::Cancelled);
+        }
     }
 }
 
@@ -150,14 +174,14 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     let path = request.path.split('?').next().unwrap_or_default().to_owned();
     if let Some(path) = path.strip_prefix(control::PREFIX) {
         let (status, body) = control::answer(shared, path, &request);
-        plain(peer, status, &body).await?;
-        return Ok(Then::Next);
+        let body = body.to_string();
+        let mut bytes = head(&Script::status(status), "application/json", Some(body.len()));
+        bytes.extend_from_slice(body.as_bytes());
+        return peer.write(&bytes).await.map(|()| Then::Next);
     }
     let mut exchange = Exchange::begin(shared, &request);
     if let Some((status, body)) = refusal(shared, &path, &request) {
-        plain(peer, status, &body).await?;
-        exchange.end = End::Answered;
-        return Ok(Then::Next);
+        return plain(peer, &mut exchange, status, &body).await;
     }
     let body = match request.header("content-type").filter(|it| it.starts_with("multipart/")) {
         Some(content_type) => sound::fields(content_type, &request.body),
@@ -165,21 +189,15 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let model = body["model"].as_str().unwrap_or_default();
     if model.is_empty() {
-        plain(peer, 400, &Script::error(400)).await?;
-        exchange.end = End::Answered;
-        return Ok(Then::Next);
+        return plain(peer, &mut exchange, 400, &Script::error(400)).await;
     }
     if shared.lock().only.as_ref().is_some_and(|only| !only.contains(model)) {
-        plain(peer, 404, &Script::error(404)).await?;
-        exchange.end = End::Answered;
-        return Ok(Then::Next);
+        return plain(peer, &mut exchange, 404, &Script::error(404)).await;
     }
     let script = shared.lock().script(model);
     let number = shared.number.fetch_add(1, Ordering::Relaxed) + 1;
     let Some(answer) = answer(&path, &Ask { script: &script, model, body: &body, number }) else {
-        plain(peer, 404, &Script::error(404)).await?;
-        exchange.end = End::Answered;
-        return Ok(Then::Next);
+        return plain(peer, &mut exchange, 404, &Script::error(404)).await;
     };
     perform(peer, &mut exchange, &script, answer, (model, &path)).await
 }
@@ -234,31 +252,31 @@ async fn perform<S: AsyncRead + AsyncWrite + Unpin>(
     match script.fault {
         Fault::HangBefore => return Err(peer.gone().await),
         Fault::CutBefore => {
-            exchange.end = End::Cut;
+            exchange.ends(End::Cut);
             return Ok(Then::Cut);
         }
         _ => {}
     }
-    let answer = if let Some((content_type, body)) = &script.body {
-        whole(peer, script, content_type, body.as_bytes()).await
-    } else if script.status >= 300 {
+    if let Some((content_type, body)) = &script.body {
+        return whole(peer, exchange, script, content_type, body.as_bytes()).await;
+    }
+    if script.status >= 300 {
         let body = Script::error(script.status).to_string();
-        whole(peer, script, "application/json", body.as_bytes()).await
-    } else {
-        match answer.body {
-            Body::Whole(body) => whole(peer, script, answer.content_type, &body).await,
-            Body::Events(events) => stream(peer, exchange, script, answer.content_type, &events, used).await,
-        }
-    };
-    let then = answer?;
-    exchange.end = if matches!(then, Then::Cut) { End::Cut } else { End::Answered };
-    Ok(then)
+        return whole(peer, exchange, script, "application/json", body.as_bytes()).await;
+    }
+    match answer.body {
+        Body::Whole(body) => whole(peer, exchange, script, answer.content_type, &body).await,
+        Body::Events(events) => stream(peer, exchange, script, answer.content_type, &events).await,
+    }
 }
 
-async fn plain<S: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<S>, status: u16, body: &Value) -> Result<(), Gone> {
-    let body = body.to_string();
-    let script = Script::status(status);
-    whole(peer, &script, "application/json", body.as_bytes()).await.map(|_| ())
+async fn plain<S: AsyncRead + AsyncWrite + Unpin>(
+    peer: &mut Peer<S>,
+    exchange: &mut Exchange<'_>,
+    status: u16,
+    body: &Value,
+) -> Result<Then, Gone> {
+    whole(peer, exchange, &Script::status(status), "application/json", body.to_string().as_bytes()).await
 }
 
 fn head(script: &Script, content_type: &str, length: Option<usize>) -> Vec<u8> {
@@ -280,6 +298,7 @@ fn head(script: &Script, content_type: &str, length: Option<usize>) -> Vec<u8> {
 
 async fn whole<S: AsyncRead + AsyncWrite + Unpin>(
     peer: &mut Peer<S>,
+    exchange: &mut Exchange<'_>,
     script: &Script,
     content_type: &str,
     body: &[u8],
@@ -287,22 +306,17 @@ async fn whole<S: AsyncRead + AsyncWrite + Unpin>(
     if let Some(size) = script.pieces {
         peer.write(&head(script, content_type, None)).await?;
         pieces(peer, body, size).await?;
-        peer.write(b"0\r\n\r\n").await?;
-        return Ok(Then::Next);
+        return exchange.last(peer, b"0\r\n\r\n").await;
     }
     let mut bytes = head(script, content_type, Some(body.len()));
     if let Fault::HangAfter(place) | Fault::CutAfter(place) = script.fault {
         let place = if place == 0 { 0 } else { body.len() / 2 };
         bytes.extend_from_slice(&body[..place]);
         peer.write(&bytes).await?;
-        return match script.fault {
-            Fault::HangAfter(_) => Err(peer.gone().await),
-            _ => Ok(Then::Cut),
-        };
+        return fail(peer, exchange, script.fault).await;
     }
     bytes.extend_from_slice(body);
-    peer.write(&bytes).await?;
-    Ok(Then::Next)
+    exchange.last(peer, &bytes).await
 }
 
 /// Each in a chunk of its own, so that the client sees them apart.
@@ -319,11 +333,10 @@ async fn pieces<S: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<S>, body: &[u
 
 async fn stream<S: AsyncRead + AsyncWrite + Unpin>(
     peer: &mut Peer<S>,
-    exchange: &Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     script: &Script,
     content_type: &str,
     events: &[Event],
-    used: Used,
 ) -> Result<Then, Gone> {
     // What has not been written yet; the frame before a piece goes with it.
     let mut waiting = head(script, content_type, None);
@@ -336,7 +349,7 @@ async fn stream<S: AsyncRead + AsyncWrite + Unpin>(
             };
             if place.is_some_and(|place| sent >= place) {
                 peer.write(&std::mem::take(&mut waiting)).await?;
-                return fail(peer, script.fault, content_type).await;
+                return fail(peer, exchange, script.fault).await;
             }
             if let Some(gate) = script.gate_after(sent) {
                 peer.write(&std::mem::take(&mut waiting)).await?;
@@ -361,31 +374,29 @@ async fn stream<S: AsyncRead + AsyncWrite + Unpin>(
         waiting.extend_from_slice(format!("{:x}\r\n", event.bytes.len()).as_bytes());
         waiting.extend_from_slice(event.bytes.as_bytes());
         waiting.extend_from_slice(b"\r\n");
-        if event.kind != Kind::Frame {
+        if matches!(event.kind, Kind::Content(_)) {
             peer.write(&std::mem::take(&mut waiting)).await?;
         }
     }
-    exchange.used(|so_far| *so_far = used);
     waiting.extend_from_slice(b"0\r\n\r\n");
-    peer.write(&waiting).await?;
-    Ok(Then::Next)
+    exchange.last(peer, &waiting).await
 }
 
-/// In mid stream.
+/// In the middle.
 async fn fail<S: AsyncRead + AsyncWrite + Unpin>(
     peer: &mut Peer<S>,
+    exchange: &mut Exchange<'_>,
     fault: Fault,
-    content_type: &str,
 ) -> Result<Then, Gone> {
-    match fault {
-        Fault::HangAfter(_) => Err(peer.gone().await),
-        Fault::ErrorAfter(_) => {
-            debug_assert_eq!(content_type, "text/event-stream");
-            let event = Event::data(&Script::error(500), Kind::Frame).bytes;
-            let bytes = format!("{:x}\r\n{event}\r\n0\r\n\r\n", event.len());
-            peer.write(bytes.as_bytes()).await?;
-            Ok(Then::Close)
-        }
-        _ => Ok(Then::Cut),
+    if let Fault::HangAfter(_) = fault {
+        return Err(peer.gone().await);
     }
+    exchange.ends(End::Cut);
+    if let Fault::ErrorAfter(_) = fault {
+        let event = Event::data(&Script::error(500), Kind::Frame).bytes;
+        let bytes = format!("{:x}\r\n{event}\r\n0\r\n\r\n", event.len());
+        peer.write(bytes.as_bytes()).await?;
+        return Ok(Then::Close);
+    }
+    Ok(Then::Cut)
 }
