@@ -1,7 +1,12 @@
 //! The way to language models: which provider a call goes to, what it may cost,
 //! what happens when one fails.
 
+pub mod estimate;
 pub mod form;
+mod json;
+pub mod price;
+pub mod tokens;
+pub mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
