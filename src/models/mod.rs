@@ -2,6 +2,8 @@
 //! what happens when one fails.
 
 pub mod form;
+pub mod headers;
+mod payer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 pub use form::Form;
+pub use headers::headers;
+pub use payer::payer;
 
 use crate::budgets::Payer;
 use crate::http::Problem;
