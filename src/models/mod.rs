@@ -4,6 +4,7 @@
 pub mod form;
 pub mod headers;
 mod payer;
+pub mod responses;
 
 use std::sync::Arc;
 use std::time::Duration;
