@@ -108,6 +108,14 @@ pub enum Reply {
 pub struct Gateway(Arc<()>);
 
 impl Gateway {
+    /// Whether the provider that is asked first for a model has the Responses
+    /// interface.
+    #[must_use]
+    pub fn has_responses(&self, model: &str) -> bool {
+        let _ = (&self.0, model);
+        false
+    }
+
     /// Makes a call.
     ///
     /// # Errors
