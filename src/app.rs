@@ -24,6 +24,8 @@ use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
 use crate::id::IdSource;
 use crate::jobs::{self, Handler, Jobs};
 use crate::limits::Quota;
+use crate::models::responses::{self, Responses};
+use crate::models::{self, Gateway};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
@@ -95,6 +97,9 @@ pub enum BuildError {
     /// Backups cannot be made.
     #[error(transparent)]
     Backups(#[from] backups::OpenError),
+    /// Models cannot be reached with these settings.
+    #[error(transparent)]
+    Models(#[from] models::OpenError),
     /// Backups cannot be sent where they are to go.
     #[error(transparent)]
     Bucket(#[from] s3::SettingsError),
@@ -128,6 +133,8 @@ pub struct App {
     /// Orders certificates.
     pub acme: acme::Acme,
     backups: Backups,
+    gateway: Gateway,
+    responses: Responses,
     users: Arc<Users>,
     setup: Arc<setup::Setup>,
     /// The certificate that there is without asking anybody.
@@ -149,6 +156,7 @@ pub struct App {
 #[must_use]
 pub fn routes() -> Routes {
     jobs::routes()
+        .and(models::routes())
         .and(tenants::routes())
         .and(users::routes())
         .and(setup::routes())
@@ -176,7 +184,8 @@ impl App {
         let db = open_db(config, start.progress, extras.migrations, &metrics)?;
         let vault = Vault::open(&db, &config.data).await?;
         let auth = Arc::new(build_auth(config, &clock)?);
-        let ids = IdSource::new(clock.clone(), Jobs::last_no(&db).await?);
+        let last = Jobs::last_no(&db).await?.max(Responses::last_no(&db).await?);
+        let ids = IdSource::new(clock.clone(), last);
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
         load_tenants(config, &tenants).await?;
         let secure = config.tls.mode != TlsMode::Off;
@@ -197,13 +206,32 @@ impl App {
         acme.configure(config.tls.mode, &config.acme).await?;
         let file = start.sources.file.clone();
         let backups = build_backups(config, &db, &clock, &outbound, file, &metrics).await?;
-        let own = [acme::handler(&acme)].into_iter().chain(backups::handlers(&backups)).collect();
+        let parts = models::Parts {
+            db: db.clone(),
+            vault: vault.clone(),
+            clock: clock.clone(),
+            outbound: outbound.clone(),
+            prices: models::price::Prices,
+            budgets: crate::budgets::Budgets::default(),
+        };
+        let gateway = Gateway::open(parts, &config.models, &metrics).await?;
+        let parts = responses::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            models: Arc::new(gateway.clone()),
+            keep: config.models.keep_responses,
+        };
+        let responses = Responses::new(parts);
+        let own = [acme::handler(&acme), responses::handler(&responses)].into_iter();
+        let own = own.chain(backups::handlers(&backups)).collect();
         let search_key = SearchKey::default();
         let registry = build_registry(config, &outbound, own, &search_key, extras.handlers)?;
         let (limits, quotas) = (job_limits(config), auth.limits().clone());
         let parts =
             jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
         let jobs = Jobs::new(parts, &metrics)?;
+        responses.begin(jobs.clone());
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
         let proxies = Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone()));
@@ -212,6 +240,7 @@ impl App {
             proxies: proxies.clone(),
             kept: kept.clone(),
             acme: acme.clone(),
+            gateway: gateway.clone(),
             tenants: tenants.clone(),
             search_key,
             mode: config.tls.mode,
@@ -237,7 +266,7 @@ impl App {
         };
         let status = status::Status::new(config, parts);
         Ok(Self {
-            health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
+            health: Arc::new(health::Health::new(db.clone(), jobs.clone(), gateway.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
             reloader: Arc::new(reloader),
             proxies,
@@ -258,6 +287,8 @@ impl App {
             challenges,
             acme,
             backups,
+            gateway,
+            responses,
             kept,
             vault,
             auth,
@@ -274,11 +305,15 @@ impl App {
         }
         let (jobs, tenants) = (self.jobs.clone(), Arc::downgrade(&self.tenants));
         let clear = {
-            let (jobs, runtime) = (self.jobs.clone(), jobs_on.clone());
+            let (jobs, runtime, responses) = (self.jobs.clone(), jobs_on.clone(), self.responses.clone());
             move |tenant| {
-                let (tenants, runtime) = (tenants.clone(), runtime.clone());
+                let (tenants, runtime, responses) = (tenants.clone(), runtime.clone(), responses.clone());
                 jobs.clear_tenant(tenant, move |tenant| {
                     runtime.spawn(async move {
+                        if let Err(error) = responses.clear_tenant(tenant).await {
+                            tracing::warn!(%error, tenant, "responses of a deleted tenant are left for the next start");
+                            return;
+                        }
                         if let Some(tenants) = tenants.upgrade() {
                             tenants.forget(tenant).await;
                         }
@@ -306,6 +341,8 @@ impl App {
         jobs_on.spawn(async move { acme.run(jobs, &stop).await });
         let (backups, jobs, stop) = (self.backups.clone(), self.jobs.clone(), self.stop.clone());
         jobs_on.spawn(async move { backups.run(jobs, &stop).await });
+        let (responses, stop) = (self.responses.clone(), self.stop.clone());
+        jobs_on.spawn(async move { responses.run(&stop).await });
         jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
         let app = self.clone();
         jobs_on.spawn(async move {
@@ -334,6 +371,8 @@ impl App {
             .app_data(web::Data::new(self.jobs.clone()))
             .app_data(web::Data::new(self.acme.clone()))
             .app_data(web::Data::new(self.backups.clone()))
+            .app_data(web::Data::new(self.gateway.clone()))
+            .app_data(web::Data::new(self.responses.clone()))
             .app_data(web::Data::new(self.vault.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))

@@ -125,7 +125,7 @@ pub(super) fn source(relays: bool, own: Own, head: Head, next: i64) -> Source {
 pub(super) fn whole(answer: &Answer, relays: bool, own: Own, head: Head) -> Result<Finished, Problem> {
     let value: Value = serde_json::from_slice(&answer.body).map_err(|error| {
         let detail = "the provider answered with something that is not JSON";
-        Problem::new(actix_web::http::StatusCode::BAD_GATEWAY, "invalid_answer", detail).with_cause(error)
+        Problem::new(actix_web::http::StatusCode::BAD_GATEWAY, "provider_failed", detail).with_cause(error)
     })?;
     if relays {
         return Ok(own.adopt_whole(value));

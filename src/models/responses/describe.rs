@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::object::Status;
 use crate::http::openapi::{Answer, Operation};
+use crate::models::routes::called;
 
 /// A response, as `OpenAI` describes it.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Response")]
-#[expect(dead_code, reason = "only its schema is used: the object is kept as JSON")]
 pub(super) struct ResponseView {
     /// `resp_` and 32 hexadecimal digits.
     id: String,
@@ -61,7 +61,8 @@ pub(super) struct Deleted {
 
 pub(super) fn create(it: Operation) -> Operation {
     let answer = Answer::json::<ResponseView>("The response; with `background`, as it stands: queued.");
-    it.named("createResponse", "Ask a model")
+    called(it)
+        .named("createResponse", "Ask a model")
         .about(
             "OpenAI's Responses interface. A provider that has it is asked in it; for any other the response is made \
              out of a chat completion, and what that cannot do is refused by name. Fields that are not known are passed on.",
@@ -71,18 +72,12 @@ pub(super) fn create(it: Operation) -> Operation {
              With `background` it is made by a job and can be polled, followed and cancelled. \
              With `stream` events are sent as they happen; hanging up ends the call, but not a background response.",
         )
-        .header("X-Session-Id", "The session whose budget pays too.", session())
         .example("text", json!({ "model": "default", "input": "Say hello." }))
         .answer(StatusCode::OK, answer.or_text("text/event-stream"))
         .problems(StatusCode::BAD_REQUEST, &["previous_response_not_found"])
         .problems(StatusCode::NOT_FOUND, &["not_found"])
         .problems(StatusCode::TOO_MANY_REQUESTS, &["daily_quota_exceeded", "queue_full"])
-        .problems(StatusCode::BAD_GATEWAY, &["invalid_answer"])
         .problems(StatusCode::SERVICE_UNAVAILABLE, &["disk_nearly_full", "starting"])
-}
-
-fn session() -> Value {
-    json!({ "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]([ -~]*[!-~])?$" })
 }
 
 pub(super) fn get(it: Operation) -> Operation {

@@ -19,10 +19,9 @@ use super::{Responses, sql};
 use crate::auth::{Caller, ModelsUse};
 use crate::http::query::{NoQuery, Query};
 use crate::http::{Json, Problem, Routes};
+use crate::models::routes::MODEL_BODY;
 use crate::models::{headers, payer};
 
-/// Bytes that a request may have: pictures come along in it.
-const BODY: usize = 32 << 20;
 /// Input items that are listed at most, and when nobody says how many.
 const MOST_ITEMS: usize = 100;
 const USUAL_ITEMS: usize = 20;
@@ -30,7 +29,7 @@ const USUAL_ITEMS: usize = 20;
 /// The routes of this room.
 #[must_use]
 pub fn routes() -> Routes {
-    Routes::of("Models", "Language models, in the wire format of OpenAI's interface.")
+    Routes::of("Models", "Language models, in the interface that clients of OpenAI speak.")
         .with(Method::POST, "/v1/responses", create, describe::create)
         .with(Method::GET, "/v1/responses/{id}", get, describe::get)
         .with(Method::DELETE, "/v1/responses/{id}", delete, describe::delete)
@@ -47,7 +46,7 @@ async fn create(
     responses: Service,
     request: HttpRequest,
     _: NoQuery,
-    body: Json<CreateBody, BODY>,
+    body: Json<CreateBody, MODEL_BODY>,
 ) -> Result<HttpResponse, Problem> {
     let create = Create::read(body.value)?;
     let asked = Asked { create, payer: payer(&caller, &request)?, test: caller.key.test };
