@@ -211,7 +211,7 @@ impl App {
             vault: vault.clone(),
             clock: clock.clone(),
             outbound: outbound.clone(),
-            prices: models::price::Prices,
+            prices: models::price::Prices::shipped(),
             budgets: crate::budgets::Budgets::default(),
         };
         let gateway = Gateway::open(parts, &config.models, &metrics).await?;

@@ -11,6 +11,7 @@ mod failure;
 pub mod form;
 mod frames;
 pub mod headers;
+mod json;
 mod metrics;
 mod payer;
 pub mod price;
