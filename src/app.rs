@@ -1,6 +1,7 @@
 //! The composition root: builds every service once, in order, and connects
 //! them. Nothing below knows how it is put together.
 
+mod left;
 mod master_key;
 pub mod offline;
 mod parts;
@@ -25,6 +26,7 @@ use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
 use crate::id::IdSource;
 use crate::jobs::{self, Handler, Jobs};
 use crate::limits::Quota;
+use crate::models::responses::{self, Responses};
 use crate::models::{self, Gateway};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
@@ -141,6 +143,7 @@ pub struct App {
     pub budgets: Budgets,
     backups: Backups,
     gateway: Gateway,
+    responses: Responses,
     users: Arc<Users>,
     setup: Arc<setup::Setup>,
     /// The certificate that there is without asking anybody.
@@ -191,7 +194,7 @@ impl App {
         let db = open_db(config, start.progress, extras.migrations, &metrics)?;
         let vault = Vault::open(&db, &config.data).await?;
         let auth = Arc::new(build_auth(config, &clock)?);
-        let last = Jobs::last_no(&db).await?.max(Budgets::last_no(&db).await?);
+        let last = Jobs::last_no(&db).await?.max(Budgets::last_no(&db).await?).max(Responses::last_no(&db).await?);
         let ids = IdSource::new(clock.clone(), last);
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
         load_tenants(config, &tenants).await?;
@@ -221,7 +224,6 @@ impl App {
         acme.configure(config.tls.mode, &config.acme).await?;
         let file = start.sources.file.clone();
         let backups = build_backups(config, &db, &clock, &outbound, file, &metrics).await?;
-        let own = [acme::handler(&acme)].into_iter().chain(backups::handlers(&backups)).collect();
         let parts = models::Parts {
             db: db.clone(),
             vault: vault.clone(),
@@ -231,6 +233,16 @@ impl App {
             budgets: budgets.clone(),
         };
         let gateway = Gateway::open(parts, &config.models, &metrics).await?;
+        let parts = responses::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            models: Arc::new(gateway.clone()),
+            keep: config.models.keep_responses,
+        };
+        let responses = Responses::new(parts);
+        let own = [acme::handler(&acme), responses::handler(&responses)].into_iter();
+        let own = own.chain(backups::handlers(&backups)).collect();
         let search_key = SearchKey::default();
         let more = extras.handlers.into_iter().chain(extras.paying.map(|make| make(&budgets)).unwrap_or_default());
         let registry = build_registry(config, &outbound, own, &search_key, more.collect())?;
@@ -238,6 +250,7 @@ impl App {
         let parts =
             jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
         let jobs = Jobs::new(parts, &metrics)?;
+        responses.begin(jobs.clone());
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
         let proxies = Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone()));
@@ -296,6 +309,7 @@ impl App {
             budgets,
             backups,
             gateway,
+            responses,
             kept,
             vault,
             auth,
@@ -312,13 +326,14 @@ impl App {
         }
         let (jobs, tenants) = (self.jobs.clone(), Arc::downgrade(&self.tenants));
         let clear = {
-            let (jobs, budgets, runtime) = (self.jobs.clone(), self.budgets.clone(), jobs_on.clone());
+            let left = left::Left { budgets: self.budgets.clone(), responses: self.responses.clone() };
+            let (jobs, runtime) = (self.jobs.clone(), jobs_on.clone());
             move |tenant| {
-                let (tenants, budgets, runtime) = (tenants.clone(), budgets.clone(), runtime.clone());
+                let (tenants, left, runtime) = (tenants.clone(), left.clone(), runtime.clone());
                 jobs.clear_tenant(tenant, move |tenant| {
                     runtime.spawn(async move {
-                        if let Err(error) = budgets.clear_tenant(tenant).await {
-                            tracing::warn!(%error, tenant, "what a deleted tenant has spent is left for the next start");
+                        if let Err(error) = left.clear(tenant).await {
+                            tracing::warn!(%error, tenant, "what a deleted tenant has left stays until the next start");
                             return;
                         }
                         if let Some(tenants) = tenants.upgrade() {
@@ -349,6 +364,8 @@ impl App {
         let (backups, jobs, stop) = (self.backups.clone(), self.jobs.clone(), self.stop.clone());
         jobs_on.spawn(async move { backups.run(jobs, &stop).await });
         jobs_on.spawn(self.budgets.clone().run(self.stop.clone()));
+        let (responses, stop) = (self.responses.clone(), self.stop.clone());
+        jobs_on.spawn(async move { responses.run(&stop).await });
         jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
         let app = self.clone();
         jobs_on.spawn(async move {
@@ -379,6 +396,7 @@ impl App {
             .app_data(web::Data::new(self.acme.clone()))
             .app_data(web::Data::new(self.backups.clone()))
             .app_data(web::Data::new(self.gateway.clone()))
+            .app_data(web::Data::new(self.responses.clone()))
             .app_data(web::Data::new(self.vault.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))

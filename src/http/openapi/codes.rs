@@ -29,6 +29,12 @@ pub const CODES: &[Code] = &[
     code(StatusCode::BAD_REQUEST, "local_only", "`X-Agentd-Tenant` counts over the control socket only"),
     code(StatusCode::BAD_REQUEST, "malformed_json", "the body is empty or not JSON"),
     code(StatusCode::BAD_REQUEST, "not_available", "an option that this version does not have"),
+    code(StatusCode::BAD_REQUEST, "not_background", "only a background response can be cancelled"),
+    code(
+        StatusCode::BAD_REQUEST,
+        "previous_response_not_found",
+        "the response to go on from was not stored, or is no longer, or is not yours",
+    ),
     code(StatusCode::BAD_REQUEST, "too_deep", "more than 64 arrays or objects inside one another"),
     code(StatusCode::BAD_REQUEST, "unknown_field", "a field that the route does not know"),
     code(StatusCode::BAD_REQUEST, "unknown_price", "nobody knows what the model costs; the administrator sets it"),
