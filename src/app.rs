@@ -24,6 +24,7 @@ use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
 use crate::id::IdSource;
 use crate::jobs::{self, Handler, Jobs};
 use crate::limits::Quota;
+use crate::models::files::{self, Files};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
@@ -128,6 +129,7 @@ pub struct App {
     /// Orders certificates.
     pub acme: acme::Acme,
     backups: Backups,
+    files: Files,
     users: Arc<Users>,
     setup: Arc<setup::Setup>,
     /// The certificate that there is without asking anybody.
@@ -159,6 +161,7 @@ pub fn routes() -> Routes {
         .and(docs::routes())
         .and(acme::routes())
         .and(backups::routes())
+        .and(files::routes())
 }
 
 impl App {
@@ -176,7 +179,10 @@ impl App {
         let db = open_db(config, start.progress, extras.migrations, &metrics)?;
         let vault = Vault::open(&db, &config.data).await?;
         let auth = Arc::new(build_auth(config, &clock)?);
-        let ids = IdSource::new(clock.clone(), Jobs::last_no(&db).await?);
+        let last_no = Jobs::last_no(&db).await?.max(files::last_no(&db).await?);
+        let ids = IdSource::new(clock.clone(), last_no);
+        let files = Files::new(db.clone(), clock.clone(), ids.clone(), config.files);
+        files.recover().await?;
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
         load_tenants(config, &tenants).await?;
         let secure = config.tls.mode != TlsMode::Off;
@@ -258,6 +264,7 @@ impl App {
             challenges,
             acme,
             backups,
+            files,
             kept,
             vault,
             auth,
@@ -274,11 +281,12 @@ impl App {
         }
         let (jobs, tenants) = (self.jobs.clone(), Arc::downgrade(&self.tenants));
         let clear = {
-            let (jobs, runtime) = (self.jobs.clone(), jobs_on.clone());
+            let (jobs, runtime, files) = (self.jobs.clone(), jobs_on.clone(), self.files.clone());
             move |tenant| {
-                let (tenants, runtime) = (tenants.clone(), runtime.clone());
+                let (tenants, runtime, files) = (tenants.clone(), runtime.clone(), files.clone());
                 jobs.clear_tenant(tenant, move |tenant| {
                     runtime.spawn(async move {
+                        files.clear_tenant(tenant).await;
                         if let Some(tenants) = tenants.upgrade() {
                             tenants.forget(tenant).await;
                         }
@@ -306,6 +314,8 @@ impl App {
         jobs_on.spawn(async move { acme.run(jobs, &stop).await });
         let (backups, jobs, stop) = (self.backups.clone(), self.jobs.clone(), self.stop.clone());
         jobs_on.spawn(async move { backups.run(jobs, &stop).await });
+        let (files, stop) = (self.files.clone(), self.stop.clone());
+        jobs_on.spawn(async move { files.run(&stop).await });
         jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
         let app = self.clone();
         jobs_on.spawn(async move {
@@ -334,6 +344,7 @@ impl App {
             .app_data(web::Data::new(self.jobs.clone()))
             .app_data(web::Data::new(self.acme.clone()))
             .app_data(web::Data::new(self.backups.clone()))
+            .app_data(web::Data::new(self.files.clone()))
             .app_data(web::Data::new(self.vault.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))

@@ -12,6 +12,7 @@ mod credentials;
 mod document;
 mod edit;
 mod fault;
+mod files;
 mod legacy;
 mod places;
 mod reader;
@@ -33,6 +34,7 @@ pub use backup::{BackupSection, Recipient};
 pub use callers::{CorsSection, LimitsSection, Origins};
 pub use edit::{EditError, FileEdit};
 pub use fault::Fault;
+pub use files::FilesSection;
 pub use places::Places;
 pub use reader::{Origin, Shown};
 pub use s3::S3Section;
@@ -82,6 +84,8 @@ pub struct Config {
     pub web: WebSection,
     /// Agents.
     pub agent: AgentSection,
+    /// Files for language models, and batches of calls.
+    pub files: FilesSection,
     /// How much callers may use.
     pub limits: LimitsSection,
     /// Web pages that may call.
@@ -156,6 +160,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
         outbound: OutboundSection::read(&mut reader),
         web: WebSection::read(&mut reader),
         agent: AgentSection::read(&mut reader),
+        files: FilesSection::read(&mut reader),
         limits: LimitsSection::read(&mut reader),
         cors: CorsSection::read(&mut reader),
         log: LogSection::read(&mut reader),

@@ -1,9 +1,14 @@
 //! The way to language models: which provider a call goes to, what it may cost,
 //! what happens when one fails.
 
+pub mod batches;
+pub mod files;
 pub mod form;
 pub mod headers;
+mod list;
 mod payer;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 use std::time::Duration;

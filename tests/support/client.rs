@@ -299,6 +299,20 @@ impl Answer {
         body
     }
 
+    /// The error of an answer that must be this one, in the shape that clients of
+    /// OpenAI's interface read; `param` is where the fault lies.
+    #[track_caller]
+    pub fn openai_error(&self, status: u16, code: &str, param: Option<&str>) -> Value {
+        let body = self.expect(status);
+        assert_eq!(self.header("content-type"), Some("application/json"), "{body}");
+        let error = &body["error"];
+        assert_eq!((error["code"].as_str(), error["param"].as_str()), (Some(code), param), "{body}");
+        for member in ["message", "type"] {
+            assert!(error[member].as_str().is_some_and(|text| !text.is_empty()), "no {member} in {body}");
+        }
+        body
+    }
+
     /// The error of an answer, with the place of its first fault.
     #[track_caller]
     pub fn fault(&self, code: &str, pointer: &str) -> Value {

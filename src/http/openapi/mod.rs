@@ -45,6 +45,8 @@ pub struct Operation {
     policy: Policy,
     parameters: Vec<Value>,
     body: Option<SchemaOf>,
+    /// The fields of a multipart form, as a schema.
+    form: Option<Value>,
     examples: Vec<(&'static str, Value)>,
     answers: BTreeMap<u16, Answer>,
     problems: BTreeMap<u16, BTreeSet<&'static str>>,
@@ -114,6 +116,7 @@ impl Operation {
             policy,
             parameters: Vec::new(),
             body: None,
+            form: None,
             examples: Vec::new(),
             answers: BTreeMap::new(),
             problems: BTreeMap::new(),
@@ -155,6 +158,13 @@ impl Operation {
             self.description.push_str("\n\n");
         }
         self.description.push_str(text);
+        self
+    }
+
+    /// The fields of the multipart form that it takes, as a schema.
+    #[must_use]
+    pub fn form(mut self, fields: Value) -> Self {
+        self.form = Some(fields);
         self
     }
 
