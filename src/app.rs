@@ -24,7 +24,9 @@ use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
 use crate::id::IdSource;
 use crate::jobs::{self, Handler, Jobs};
 use crate::limits::Quota;
+use crate::models::batches::{self, Batches};
 use crate::models::files::{self, Files};
+use crate::models::{self, Gateway};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
@@ -33,7 +35,7 @@ use crate::tools::web::SearchKey;
 use crate::users::{self, Users};
 use crate::vault::{self, Vault};
 use crate::{backups, docs, health, s3, setup, status, tls};
-use parts::{build_auth, build_backups, build_outbound, build_registry, job_limits, lock, open_db};
+use parts::{build_auth, build_backups, build_batches, build_outbound, build_registry, job_limits, lock, open_db};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -96,6 +98,9 @@ pub enum BuildError {
     /// Backups cannot be made.
     #[error(transparent)]
     Backups(#[from] backups::OpenError),
+    /// Models cannot be reached with these settings.
+    #[error(transparent)]
+    Models(#[from] models::OpenError),
     /// Backups cannot be sent where they are to go.
     #[error(transparent)]
     Bucket(#[from] s3::SettingsError),
@@ -130,6 +135,8 @@ pub struct App {
     pub acme: acme::Acme,
     backups: Backups,
     files: Files,
+    batches: Batches,
+    gateway: Gateway,
     users: Arc<Users>,
     setup: Arc<setup::Setup>,
     /// The certificate that there is without asking anybody.
@@ -151,6 +158,7 @@ pub struct App {
 #[must_use]
 pub fn routes() -> Routes {
     jobs::routes()
+        .and(models::routes())
         .and(tenants::routes())
         .and(users::routes())
         .and(setup::routes())
@@ -161,7 +169,6 @@ pub fn routes() -> Routes {
         .and(docs::routes())
         .and(acme::routes())
         .and(backups::routes())
-        .and(files::routes())
 }
 
 impl App {
@@ -181,8 +188,6 @@ impl App {
         let auth = Arc::new(build_auth(config, &clock)?);
         let last_no = Jobs::last_no(&db).await?.max(files::last_no(&db).await?);
         let ids = IdSource::new(clock.clone(), last_no);
-        let files = Files::new(db.clone(), clock.clone(), ids.clone(), config.files);
-        files.recover().await?;
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
         load_tenants(config, &tenants).await?;
         let secure = config.tls.mode != TlsMode::Off;
@@ -203,7 +208,18 @@ impl App {
         acme.configure(config.tls.mode, &config.acme).await?;
         let file = start.sources.file.clone();
         let backups = build_backups(config, &db, &clock, &outbound, file, &metrics).await?;
-        let own = [acme::handler(&acme)].into_iter().chain(backups::handlers(&backups)).collect();
+        let parts = models::Parts {
+            db: db.clone(),
+            vault: vault.clone(),
+            clock: clock.clone(),
+            outbound: outbound.clone(),
+            prices: models::price::Prices::shipped(),
+            budgets: crate::budgets::Budgets::default(),
+        };
+        let gateway = Gateway::open(parts, &config.models, &metrics).await?;
+        let (files, batches) = build_batches(config, &db, &clock, &ids, &gateway).await?;
+        let own = [acme::handler(&acme), batches::handler(&batches)];
+        let own = own.into_iter().chain(backups::handlers(&backups)).collect();
         let search_key = SearchKey::default();
         let registry = build_registry(config, &outbound, own, &search_key, extras.handlers)?;
         let (limits, quotas) = (job_limits(config), auth.limits().clone());
@@ -218,6 +234,7 @@ impl App {
             proxies: proxies.clone(),
             kept: kept.clone(),
             acme: acme.clone(),
+            gateway: gateway.clone(),
             tenants: tenants.clone(),
             search_key,
             mode: config.tls.mode,
@@ -243,7 +260,7 @@ impl App {
         };
         let status = status::Status::new(config, parts);
         Ok(Self {
-            health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
+            health: Arc::new(health::Health::new(db.clone(), jobs.clone(), gateway.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
             reloader: Arc::new(reloader),
             proxies,
@@ -265,6 +282,8 @@ impl App {
             acme,
             backups,
             files,
+            batches,
+            gateway,
             kept,
             vault,
             auth,
@@ -281,11 +300,14 @@ impl App {
         }
         let (jobs, tenants) = (self.jobs.clone(), Arc::downgrade(&self.tenants));
         let clear = {
-            let (jobs, runtime, files) = (self.jobs.clone(), jobs_on.clone(), self.files.clone());
+            let (jobs, runtime) = (self.jobs.clone(), jobs_on.clone());
+            let (files, batches) = (self.files.clone(), self.batches.clone());
             move |tenant| {
-                let (tenants, runtime, files) = (tenants.clone(), runtime.clone(), files.clone());
+                let (tenants, runtime) = (tenants.clone(), runtime.clone());
+                let (files, batches) = (files.clone(), batches.clone());
                 jobs.clear_tenant(tenant, move |tenant| {
                     runtime.spawn(async move {
+                        batches.clear_tenant(tenant).await;
                         files.clear_tenant(tenant).await;
                         if let Some(tenants) = tenants.upgrade() {
                             tenants.forget(tenant).await;
@@ -300,8 +322,10 @@ impl App {
         for (tenant, quota) in self.auth.limits().quotas() {
             apply_quota(&jobs, tenant, quota);
         }
+        let batches = self.batches.clone();
         self.tenants.on_change(move |change| {
             apply_quota(&jobs, change.tenant, change.quota);
+            batches.hold(change.tenant, change.status != Status::Active);
             match change.status {
                 Status::Active => jobs.hold(change.tenant, false),
                 Status::Suspended => jobs.hold(change.tenant, true),
@@ -316,6 +340,8 @@ impl App {
         jobs_on.spawn(async move { backups.run(jobs, &stop).await });
         let (files, stop) = (self.files.clone(), self.stop.clone());
         jobs_on.spawn(async move { files.run(&stop).await });
+        let (batches, jobs, stop) = (self.batches.clone(), self.jobs.clone(), self.stop.clone());
+        jobs_on.spawn(async move { batches.run(jobs, &stop).await });
         jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
         let app = self.clone();
         jobs_on.spawn(async move {
@@ -345,6 +371,8 @@ impl App {
             .app_data(web::Data::new(self.acme.clone()))
             .app_data(web::Data::new(self.backups.clone()))
             .app_data(web::Data::new(self.files.clone()))
+            .app_data(web::Data::new(self.batches.clone()))
+            .app_data(web::Data::new(self.gateway.clone()))
             .app_data(web::Data::new(self.vault.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))

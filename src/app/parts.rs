@@ -13,8 +13,12 @@ use crate::clock::Clock;
 use crate::config::{Config, SearchProvider, Secret, TlsMode};
 use crate::db::{self, Db, FolderLock, OpenError, Progress};
 use crate::http::cors::Cors;
+use crate::id::IdSource;
 use crate::jobs::{self, Handler, Registry};
 use crate::limits::Limits;
+use crate::models::Gateway;
+use crate::models::batches::{self, Batches};
+use crate::models::files::Files;
 use crate::outbound::{self, Outbound};
 use crate::s3::Bucket;
 use crate::tools::web::SearchKey;
@@ -119,6 +123,32 @@ pub(super) async fn build_backups(
     let bucket = config.s3.as_ref().map(|section| Bucket::new(section, outbound)).transpose()?;
     let parts = backups::Parts { db: db.clone(), clock: clock.clone(), bucket, configuration };
     Ok(Backups::open(config, parts, metrics).await?)
+}
+
+/// Files of tenants, and the batches of calls that are made of them.
+pub(super) async fn build_batches(
+    config: &Config,
+    db: &Db,
+    clock: &Clock,
+    ids: &IdSource,
+    gateway: &Gateway,
+) -> Result<(Files, Batches), BuildError> {
+    let files = Files::new(db.clone(), clock.clone(), ids.clone(), config.files);
+    files.recover().await?;
+    let gateway = gateway.clone();
+    let parts = batches::Parts {
+        db: db.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+        files: files.clone(),
+        call: Arc::new(move |call| {
+            let gateway = gateway.clone();
+            Box::pin(async move { gateway.call(call).await })
+        }),
+        concurrency: config.files.batch_concurrency,
+    };
+    let batches = Batches::new(parts);
+    Ok((files, batches))
 }
 
 /// What the tools that read the web are told by. Naming a search provider's

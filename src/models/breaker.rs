@@ -65,11 +65,6 @@ impl Breaker {
         }
     }
 
-    /// Whether a call would go through.
-    pub(super) fn is_shut(&self, now: Timestamp) -> bool {
-        self.state(now) == State::Open
-    }
-
     /// Takes the outcome of a call; whether the state has changed.
     pub(super) fn record(&mut self, succeeded: bool, now: Timestamp) -> bool {
         if self.probing.take().is_some() {

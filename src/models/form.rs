@@ -8,7 +8,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 
 #[cfg(test)]
 use reader::FormReader;
-pub(in crate::models) use reader::{FormBody, PartReader};
+pub(in crate::models) use reader::{FormBody, PartReader, WholeForm};
 
 use crate::id::{hex, random_bytes};
 

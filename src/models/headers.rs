@@ -11,7 +11,7 @@ use super::Receipt;
 pub const NAMES: [&str; 5] =
     ["X-Cost-Usd", "X-Budget-Remaining-Usd", "X-Model-Used", "X-Fallbacks", "X-Agentd-Overhead-Ms"];
 
-/// Adds what is known of a call: `X-Cost-Usd`, `X-Model-Used`, `X-Fallbacks`,
+/// Adds what is known of a call: `X-Cost-Usd` where it has ended, `X-Model-Used`, `X-Fallbacks`,
 /// `X-Agentd-Overhead-Ms`, and `X-Budget-Remaining-Usd` where a budget is limited.
 pub fn headers(answer: &mut HttpResponseBuilder, receipt: &Receipt) {
     let mut set = |name: &'static str, text: &str| {
@@ -20,7 +20,9 @@ pub fn headers(answer: &mut HttpResponseBuilder, receipt: &Receipt) {
             answer.insert_header((HeaderName::from_static(name), value));
         }
     };
-    set("x-cost-usd", &receipt.cost.to_string());
+    if let Some(cost) = receipt.cost {
+        set("x-cost-usd", &cost.to_string());
+    }
     if let Some(left) = receipt.left {
         set("x-budget-remaining-usd", &left.to_string());
     }
@@ -43,7 +45,7 @@ mod tests {
     #[test]
     fn an_answer_says_what_it_cost() {
         let receipt = Receipt {
-            cost: Usd::from_nano(1_500),
+            cost: Some(Usd::from_nano(1_500)),
             model: "mødel\n".into(),
             provider: "p".into(),
             fallbacks: 1,

@@ -61,9 +61,8 @@ impl Place {
     /// Rows of a table. Blocks, so that it can be asked from anywhere.
     pub(super) fn count(&self, table: &'static str) -> i64 {
         let (sender, receiver) = std::sync::mpsc::channel();
-        let count = move |tx: &crate::db::Tx<'_>| {
-            tx.one(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
-        };
+        let count =
+            move |tx: &crate::db::Tx<'_>| tx.one(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
         self.db.write_with(count, move |found| drop(sender.send(found)));
         receiver.recv().expect("an answer").expect("reads").expect("a number")
     }

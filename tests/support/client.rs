@@ -108,6 +108,16 @@ impl Client {
         }
     }
 
+    /// Sends JSON and reads the events of the answer as they come; the status must
+    /// be 200. Dropping them hangs up.
+    #[track_caller]
+    pub fn open(&self, method: &str, path: &str, body: &Value) -> Stream {
+        let headers = [("Content-Type", "application/json")];
+        let response = self.begin(method, path, &headers, Some(body.to_string().as_bytes())).expect("an answer");
+        assert_eq!(response.status().as_u16(), 200, "{method} {path}");
+        Stream::new(response.into_body().into_reader())
+    }
+
     #[track_caller]
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
         match self.exchange(method, path, headers, body) {

@@ -102,6 +102,14 @@ impl Parts {
         for (status, codes) in &operation.problems {
             responses.insert(status.to_string(), self.problem(*status, codes, entry.openai));
         }
+        if operation.passes_errors {
+            let passed = json!({
+                "description": "What whoever was asked says is wrong with the request, in its own words.",
+                "headers": { "X-Request-Id": header("X-Request-Id") },
+                "content": { "application/json": { "schema": { "type": "object" } } },
+            });
+            responses.insert("default".into(), passed);
+        }
         let mut value = json!({
             "operationId": operation.id,
             "summary": operation.summary,
@@ -278,6 +286,13 @@ fn headers() -> Value {
         "X-RateLimit-Limit": sometimes("Requests that are possible in a minute.", json!({ "type": "integer" })),
         "X-RateLimit-Remaining": sometimes("Requests that are possible at once.", json!({ "type": "integer" })),
         "X-RateLimit-Reset": sometimes("Seconds until more are possible.", json!({ "type": "integer" })),
+        "X-Cost-Usd": sometimes("What the call has cost, in US dollars; not on a stream.", json!({ "type": "string" })),
+        "X-Budget-Remaining-Usd": sometimes(
+            "The least that any budget of the caller has left, in US dollars.", json!({ "type": "string" })
+        ),
+        "X-Model-Used": sometimes("The model that has answered, by its provider's name.", json!({ "type": "string" })),
+        "X-Fallbacks": sometimes("Models that were asked before it in vain.", json!({ "type": "integer" })),
+        "X-Agentd-Overhead-Ms": sometimes("Time that the service itself took.", json!({ "type": "number" })),
         "ETag": text("Changes with the content; send it back as `If-None-Match`."),
         "Cache-Control": text("Whether the answer may be kept."),
     })

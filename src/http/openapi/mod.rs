@@ -51,6 +51,8 @@ pub struct Operation {
     answers: BTreeMap<u16, Answer>,
     problems: BTreeMap<u16, BTreeSet<&'static str>>,
     idempotent: bool,
+    /// Whether it can also answer with an error in somebody else's words.
+    passes_errors: bool,
 }
 
 /// An answer of success, whose status stands beside it.
@@ -121,6 +123,7 @@ impl Operation {
             answers: BTreeMap::new(),
             problems: BTreeMap::new(),
             idempotent: false,
+            passes_errors: false,
         };
         let new = match policy {
             Policy::Open => return new,
@@ -215,6 +218,13 @@ impl Operation {
         )
         .problems(StatusCode::BAD_REQUEST, &["invalid_idempotency_key"])
         .problems(StatusCode::UNPROCESSABLE_ENTITY, &["idempotency_key_reused"])
+    }
+
+    /// It also passes errors on that are not the service's own.
+    #[must_use]
+    pub fn passes_errors(mut self) -> Self {
+        self.passes_errors = true;
+        self
     }
 
     /// An answer of success.

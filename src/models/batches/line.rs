@@ -117,8 +117,7 @@ fn check_body(body: &str) -> Result<(), Fault> {
     }
     let seen: Body = serde_json::from_str(body).map_err(|error| wrong(&error.to_string()))?;
     match seen.model {
-        Some(Value::String(model)) if !model.is_empty() => {}
-        Some(Value::Null) | None => return Err(missing("body.model")),
+        Some(Value::String(_) | Value::Null) | None => {}
         Some(_) => return Err(Fault::of_field("invalid_body", "body.model", "must be a text")),
     }
     for (field, value) in [("body.stream", seen.stream), ("body.background", seen.background)] {
@@ -207,10 +206,16 @@ mod tests {
         assert_eq!(with("\"POST\"", "\"/v1/embeddings\"", "{}"), named("invalid_url", "url"));
         assert_eq!(with("\"POST\"", url, "null"), named("missing_required_parameter", "body"));
         assert_eq!(with("\"POST\"", url, "[]"), named("invalid_body", "body"));
-        assert_eq!(with("\"POST\"", url, "{}"), named("missing_required_parameter", "body.model"));
         assert_eq!(with("\"POST\"", url, r#"{"model":1}"#), named("invalid_body", "body.model"));
         assert_eq!(with("\"POST\"", url, r#"{"model":"m","stream":true}"#), named("invalid_body", "body.stream"));
-        assert!(read(format!(r#"{{"custom_id":"a","method":"POST","url":{url},"body":{{"model":"m","stream":false}}}}"#).as_bytes(), CHAT).is_ok());
+        assert!(
+            read(
+                format!(r#"{{"custom_id":"a","method":"POST","url":{url},"body":{{"model":"m","stream":false}}}}"#)
+                    .as_bytes(),
+                CHAT
+            )
+            .is_ok()
+        );
     }
 
     proptest! {

@@ -150,15 +150,11 @@ impl Batches {
     }
 
     /// Lets what is under way of a tenant's batches end and begins nothing more of
-    /// them, because it is suspended.
-    pub fn hold(&self, tenant: i64) {
+    /// them, or lets them go on.
+    pub fn hold(&self, tenant: i64, hold: bool) {
         for running in self.0.running().values().filter(|running| running.tenant == tenant) {
-            running.rest.store(true, Ordering::Release);
+            running.rest.store(hold, Ordering::Release);
         }
-    }
-
-    /// Looks whether something is due: a tenant may go on.
-    pub fn go_on(&self) {
         self.0.look.notify_one();
     }
 

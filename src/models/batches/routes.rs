@@ -111,7 +111,9 @@ impl CreateBody {
             return Err(Problem::invalid("/metadata", format!("has more than {MOST_PAIRS} pairs")));
         }
         let long = |text: &str, most: usize| text.chars().count() > most;
-        if let Some((key, _)) = pairs.into_iter().find(|(key, value)| long(key, LONGEST_KEY) || long(value, LONGEST_VALUE)) {
+        if let Some((key, _)) =
+            pairs.into_iter().find(|(key, value)| long(key, LONGEST_KEY) || long(value, LONGEST_VALUE))
+        {
             let detail = format!("a key may have {LONGEST_KEY} characters and its value {LONGEST_VALUE}");
             let key: String = key.chars().take(LONGEST_KEY).collect();
             return Err(Problem::invalid(format!("/metadata/{key}"), detail));

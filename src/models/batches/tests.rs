@@ -388,7 +388,7 @@ fn suspended_tenants_wait_and_deleted_ones_go() {
         let batches = bench.batches(1, |_, _| Reaction::Good);
         let id = bench.make(&batches, &input(1)).await;
         let input = batches.get(1, id).await.expect("reads").expect("a batch").input;
-        assert_eq!(bench.place.files.delete(1, input).await.expect_err("it is read").code(), "file_in_use");
+        assert_eq!(bench.place.files.delete(1, input).await.expect_err("it is read").code(), "in_use");
         let due = async || {
             let now = bench.place.clock.now();
             batches.0.db.read(move |tx| sql::due(tx, now, 9)).await.expect("reads").len()

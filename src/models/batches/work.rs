@@ -62,7 +62,11 @@ struct Source {
 enum Called {
     End(LineEnd),
     /// It is tried again, at the earliest after this, if it has not been too often.
-    Again { end: LineEnd, pause: Option<Duration>, counts: bool },
+    Again {
+        end: LineEnd,
+        pause: Option<Duration>,
+        counts: bool,
+    },
 }
 
 impl<'a> Work<'a> {
@@ -98,7 +102,8 @@ impl<'a> Work<'a> {
             return Ok(Worked::Expired);
         }
         // Where every place waits, nothing can be done before the first of them.
-        let first = waiting.iter().map(|line| line.due).min().filter(|_| waiting.len() >= self.places(at_end, &waiting));
+        let first =
+            waiting.iter().map(|line| line.due).min().filter(|_| waiting.len() >= self.places(at_end, &waiting));
         Ok(Worked::More(first.unwrap_or(now).min(self.batch.times.expires)))
     }
 

@@ -101,7 +101,7 @@ impl Files {
                 self.0.rubbish.notify_one();
                 Ok(())
             }
-            Some(false) => Err(Problem::conflict("file_in_use", "a batch that has not ended reads this file")
+            Some(false) => Err(Problem::conflict("in_use", "a batch that has not ended reads this file")
                 .with_hint("cancel the batch first, or wait for its end")),
         }
     }

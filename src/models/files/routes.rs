@@ -68,7 +68,7 @@ pub fn routes() -> Routes {
         .with(Method::DELETE, "/v1/files/{id}", delete, |it| {
             it.named("deleteFile", "Delete a file")
                 .answer(StatusCode::OK, Answer::json::<Deleted>("It is gone."))
-                .problems(StatusCode::CONFLICT, &["file_in_use"])
+                .problems(StatusCode::CONFLICT, &["in_use"])
         })
         .with_openai_errors()
 }
@@ -121,7 +121,12 @@ struct Deleted {
     deleted: bool,
 }
 
-async fn upload(caller: Caller<ModelsUse>, files: Service, _: NoQuery, body: FormBody) -> Result<HttpResponse, Problem> {
+async fn upload(
+    caller: Caller<ModelsUse>,
+    files: Service,
+    _: NoQuery,
+    body: FormBody,
+) -> Result<HttpResponse, Problem> {
     let mut form = body.read(files.0.limits.file_bytes.saturating_add(AROUND))?;
     let mut fields = Fields::default();
     let mut file = None;

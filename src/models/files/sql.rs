@@ -85,8 +85,7 @@ pub(in crate::models) fn get(tx: &Tx<'_>, tenant: i64, id: FileId, now: Timestam
 }
 
 pub(super) fn list(tx: &Tx<'_>, tenant: i64, wanted: &ListRequest, now: Timestamp) -> Result<Vec<FileRow>, Error> {
-    let (beyond, order, from) =
-        if wanted.newest_first { ("<", "DESC", i64::MAX) } else { (">", "ASC", i64::MIN) };
+    let (beyond, order, from) = if wanted.newest_first { ("<", "DESC", i64::MAX) } else { (">", "ASC", i64::MIN) };
     let sql = format!(
         "SELECT {COLUMNS} FROM files INDEXED BY files_by_tenant
          WHERE tenant_no = ?1 AND state = 'ready' AND no {beyond} ?2 AND (?3 IS NULL OR purpose = ?3)
@@ -121,7 +120,10 @@ pub(super) fn chunk(tx: &Tx<'_>, no: i64, seq: u64) -> Result<Option<Vec<u8>>, E
 
 /// Gives up what a lost process was writing.
 pub(super) fn recover(tx: &Tx<'_>) -> Result<usize, Error> {
-    tx.execute("UPDATE files INDEXED BY files_unready SET state = 'gone' WHERE state <> 'ready' AND state = 'writing'", [])
+    tx.execute(
+        "UPDATE files INDEXED BY files_unready SET state = 'gone' WHERE state <> 'ready' AND state = 'writing'",
+        [],
+    )
 }
 
 /// Gives up files whose time is over, unless an open batch reads them.
@@ -136,7 +138,11 @@ pub(super) fn expire(tx: &Tx<'_>, now: Timestamp) -> Result<usize, Error> {
 
 /// Whether a piece of work is left for [`expire`] or [`clear`].
 pub(super) fn has_rubbish(tx: &Tx<'_>, now: Timestamp) -> Result<bool, Error> {
-    let gone = tx.one("SELECT 1 FROM files INDEXED BY files_unready WHERE state <> 'ready' AND state = 'gone' LIMIT 1", [], |_| Ok(()))?;
+    let gone = tx.one(
+        "SELECT 1 FROM files INDEXED BY files_unready WHERE state <> 'ready' AND state = 'gone' LIMIT 1",
+        [],
+        |_| Ok(()),
+    )?;
     let sql = "SELECT 1 FROM files INDEXED BY files_by_end WHERE expires_at <= ?1 AND state = 'ready'
                AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.due_at IS NOT NULL AND b.input_no = files.no) LIMIT 1";
     Ok(gone.is_some() || tx.one(sql, [now.micros()], |_| Ok(()))?.is_some())

@@ -104,8 +104,7 @@ impl Files {
         // It goes away again if nobody waits for the answer.
         let digest = Context::new(&SHA256);
         let (files, waiting) = (self.clone(), BytesMut::with_capacity(CHUNK));
-        let mut writer =
-            FileWriter { files, id, tenant, bound, seq: 0, bytes: 0, waiting, digest, kept: false };
+        let mut writer = FileWriter { files, id, tenant, bound, seq: 0, bytes: 0, waiting, digest, kept: false };
         match self.0.db.write(work).await {
             Ok(Ok(())) => Ok(writer),
             refused => {
@@ -123,6 +122,7 @@ impl Files {
 
 impl FileWriter {
     /// Its id, under which nothing is there yet.
+    #[cfg(test)]
     pub(in crate::models) fn id(&self) -> FileId {
         self.id
     }

@@ -127,7 +127,8 @@ impl FormReader {
         let place = self.parts + 1;
         let deadline = self.until();
         let field = tokio::time::timeout_at(deadline, self.parser.next_field()).await;
-        let field = field.map_err(|_| self.too_slow())?.map_err(|error| self.fault(&error, &format!("part {place}")))?;
+        let field =
+            field.map_err(|_| self.too_slow())?.map_err(|error| self.fault(&error, &format!("part {place}")))?;
         let Some(field) = field else { return Ok(None) };
         if place > MAX_PARTS {
             return Err(Problem::bad_request("invalid_request", format!("the form has more than {MAX_PARTS} parts")));
