@@ -235,6 +235,7 @@ mod tests {
             (5, "users", 18_216_480_705_190_812_284),
             (6, "secrets", 2_309_353_971_366_038_773),
             (7, "budgets", 14_256_869_714_399_154_047),
+            (11, "files", 13_233_795_822_644_277_099),
         ];
         for (version, name, checksum) in frozen {
             let found = embedded.iter().find(|found| found.version() == version);
