@@ -24,6 +24,7 @@ use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
 use crate::id::IdSource;
 use crate::jobs::{self, Handler, Jobs};
 use crate::limits::Quota;
+use crate::models::{self, Gateway};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
@@ -95,6 +96,9 @@ pub enum BuildError {
     /// Backups cannot be made.
     #[error(transparent)]
     Backups(#[from] backups::OpenError),
+    /// Models cannot be reached with these settings.
+    #[error(transparent)]
+    Models(#[from] models::OpenError),
     /// Backups cannot be sent where they are to go.
     #[error(transparent)]
     Bucket(#[from] s3::SettingsError),
@@ -128,6 +132,7 @@ pub struct App {
     /// Orders certificates.
     pub acme: acme::Acme,
     backups: Backups,
+    gateway: Gateway,
     users: Arc<Users>,
     setup: Arc<setup::Setup>,
     /// The certificate that there is without asking anybody.
@@ -149,6 +154,7 @@ pub struct App {
 #[must_use]
 pub fn routes() -> Routes {
     jobs::routes()
+        .and(models::routes())
         .and(tenants::routes())
         .and(users::routes())
         .and(setup::routes())
@@ -198,6 +204,15 @@ impl App {
         let file = start.sources.file.clone();
         let backups = build_backups(config, &db, &clock, &outbound, file, &metrics).await?;
         let own = [acme::handler(&acme)].into_iter().chain(backups::handlers(&backups)).collect();
+        let parts = models::Parts {
+            db: db.clone(),
+            vault: vault.clone(),
+            clock: clock.clone(),
+            outbound: outbound.clone(),
+            prices: models::price::Prices::shipped(),
+            budgets: crate::budgets::Budgets::default(),
+        };
+        let gateway = Gateway::open(parts, &config.models, &metrics).await?;
         let search_key = SearchKey::default();
         let registry = build_registry(config, &outbound, own, &search_key, extras.handlers)?;
         let (limits, quotas) = (job_limits(config), auth.limits().clone());
@@ -212,6 +227,7 @@ impl App {
             proxies: proxies.clone(),
             kept: kept.clone(),
             acme: acme.clone(),
+            gateway: gateway.clone(),
             tenants: tenants.clone(),
             search_key,
             mode: config.tls.mode,
@@ -237,7 +253,7 @@ impl App {
         };
         let status = status::Status::new(config, parts);
         Ok(Self {
-            health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
+            health: Arc::new(health::Health::new(db.clone(), jobs.clone(), gateway.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
             reloader: Arc::new(reloader),
             proxies,
@@ -258,6 +274,7 @@ impl App {
             challenges,
             acme,
             backups,
+            gateway,
             kept,
             vault,
             auth,
@@ -334,6 +351,7 @@ impl App {
             .app_data(web::Data::new(self.jobs.clone()))
             .app_data(web::Data::new(self.acme.clone()))
             .app_data(web::Data::new(self.backups.clone()))
+            .app_data(web::Data::new(self.gateway.clone()))
             .app_data(web::Data::new(self.vault.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))

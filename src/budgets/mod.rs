@@ -139,6 +139,11 @@ impl Budgets {
         Ok(Reservation { amount: planned.amount })
     }
 
+    /// stub
+    pub fn problem(&self, _: Refused) -> crate::http::Problem {
+        crate::http::Problem::internal("x")
+    }
+
     /// The least that any scope of the payer has left; `None` where nothing is
     /// limited.
     #[must_use]

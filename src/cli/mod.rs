@@ -20,6 +20,7 @@ mod key;
 mod man;
 mod master_key;
 mod migrate;
+mod model;
 mod openapi;
 mod output;
 mod password;
@@ -95,6 +96,8 @@ enum Verb {
     Key(key::Arguments),
     /// Submit, list, follow, cancel jobs
     Job(job::Arguments),
+    /// Providers of language models, and what stands for their models
+    Model(model::Arguments),
     /// List, renew, revoke certificates
     Cert(cert::Arguments),
     /// Make, list, verify backups
@@ -143,6 +146,7 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Tenant(arguments) => finish(tenant::run(&arguments)),
         Verb::Key(arguments) => finish(key::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),
+        Verb::Model(arguments) => finish(model::run(&arguments)),
         Verb::Cert(arguments) => finish(cert::run(&arguments)),
         Verb::Backup(arguments) => finish(backup::run(&arguments)),
         Verb::Restore(arguments) => finish(restore::run(&arguments)),

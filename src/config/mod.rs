@@ -13,6 +13,7 @@ mod document;
 mod edit;
 mod fault;
 mod legacy;
+mod models;
 mod places;
 mod reader;
 mod s3;
@@ -33,6 +34,7 @@ pub use backup::{BackupSection, Recipient};
 pub use callers::{CorsSection, LimitsSection, Origins};
 pub use edit::{EditError, FileEdit};
 pub use fault::Fault;
+pub use models::{ModelsSection, OnHangup};
 pub use places::Places;
 pub use reader::{Origin, Shown};
 pub use s3::S3Section;
@@ -80,6 +82,8 @@ pub struct Config {
     pub outbound: OutboundSection,
     /// The tools that read the web.
     pub web: WebSection,
+    /// Language models.
+    pub models: ModelsSection,
     /// Agents.
     pub agent: AgentSection,
     /// How much callers may use.
@@ -104,7 +108,7 @@ pub struct Loaded {
 impl Config {
     /// Every secret with its key.
     #[must_use]
-    pub fn secrets(&self) -> [(&'static str, &Secret); 11] {
+    pub fn secrets(&self) -> [(&'static str, &Secret); 12] {
         static UNSET: Secret = Secret::Unset;
         [
             ("data.master_key", &self.data.master_key),
@@ -116,6 +120,7 @@ impl Config {
             ("auth.metrics_token", &self.auth.metrics_token),
             ("web.tavily_api_key", &self.web.tavily_api_key),
             ("web.brave_api_key", &self.web.brave_api_key),
+            ("models.openai_api_key", &self.models.openai_api_key),
             ("acme.eab_key", &self.acme.eab_key),
             ("backup.s3_secret_key", self.s3.as_ref().map_or(&UNSET, |s3| &s3.secret_key)),
         ]
@@ -155,6 +160,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
         jobs: JobsSection::read(&mut reader),
         outbound: OutboundSection::read(&mut reader),
         web: WebSection::read(&mut reader),
+        models: ModelsSection::read(&mut reader),
         agent: AgentSection::read(&mut reader),
         limits: LimitsSection::read(&mut reader),
         cors: CorsSection::read(&mut reader),
@@ -166,6 +172,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
     config.acme.check(&mut reader, &config.tls);
     config.auth.check(&mut reader, mode);
     config.web.check(&mut reader);
+    config.models.check(&mut reader);
     config.cors.check(&mut reader);
     legacy::warn(&mut reader);
     let (shown, warnings) = reader.finish()?;

@@ -61,6 +61,24 @@ pub(super) struct ProblemBody<'a> {
     errors: &'a [FieldError],
 }
 
+/// The body of an error on the routes that speak `OpenAI`'s interface.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct OpenAiError {
+    error: OpenAiFault,
+}
+
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+struct OpenAiFault {
+    /// What is wrong and what to do about it, for people.
+    message: String,
+    /// The kind of error, by which `OpenAI`'s clients choose their exception.
+    r#type: &'static str,
+    /// The field or parameter in which the fault lies.
+    param: Option<String>,
+    /// What it is, for programs; stays the same from version to version.
+    code: &'static str,
+}
+
 impl Problem {
     /// A problem with its HTTP status, its stable code, and what is wrong.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
@@ -211,6 +229,12 @@ impl Problem {
     /// The answer in the form that clients of `OpenAI`'s interface read.
     #[must_use]
     pub fn openai_response(&self) -> HttpResponse {
+        self.finish("application/json", &self.openai_error())
+    }
+
+    /// The body of that answer.
+    #[must_use]
+    pub fn openai_error(&self) -> OpenAiError {
         let parts = &self.0;
         let kind = match parts.status.as_u16() {
             401 => "authentication_error",
@@ -234,8 +258,13 @@ impl Problem {
             })
         });
         let param = param.filter(|param| !param.is_empty());
-        let error = serde_json::json!({ "message": message, "type": kind, "param": param, "code": parts.code });
-        self.finish("application/json", &serde_json::json!({ "error": error }))
+        OpenAiError { error: OpenAiFault { message, r#type: kind, param, code: parts.code } }
+    }
+
+    /// Seconds after which another attempt makes sense, where they are known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        self.0.retry_after
     }
 
     fn finish(&self, media: &'static str, body: &impl Serialize) -> HttpResponse {

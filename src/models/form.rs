@@ -9,6 +9,12 @@ pub struct Form {
     pub parts: Vec<Part>,
 }
 
+impl Form {
+    /// e
+    pub fn encode(&self, _: &str) -> (String, Bytes) {
+        Default::default()
+    }
+}
 /// One of them.
 #[derive(Clone, Debug)]
 pub struct Part {

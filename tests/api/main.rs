@@ -30,6 +30,7 @@ mod demo;
 mod doctor;
 mod drain;
 mod events;
+mod gateway;
 mod guide;
 mod hostile_jobs;
 mod http;
