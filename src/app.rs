@@ -33,7 +33,7 @@ use crate::tools::web::SearchKey;
 use crate::users::{self, Users};
 use crate::vault::{self, Vault};
 use crate::{backups, docs, health, s3, setup, status, tls};
-use parts::{build_auth, build_backups, build_outbound, build_registry, job_limits, lock, open_db};
+use parts::{build_auth, build_backups, build_outbound, build_registry, job_limits, lock, open_db, open_prices};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -209,7 +209,7 @@ impl App {
             vault: vault.clone(),
             clock: clock.clone(),
             outbound: outbound.clone(),
-            prices: models::price::Prices::shipped(),
+            prices: open_prices(config, &db, &clock).await?,
             budgets: crate::budgets::Budgets::default(),
         };
         let gateway = Gateway::open(parts, &config.models, &metrics).await?;

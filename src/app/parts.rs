@@ -15,6 +15,7 @@ use crate::db::{self, Db, FolderLock, OpenError, Progress};
 use crate::http::cors::Cors;
 use crate::jobs::{self, Handler, Registry};
 use crate::limits::Limits;
+use crate::models::price::{Ceiling, Prices};
 use crate::outbound::{self, Outbound};
 use crate::s3::Bucket;
 use crate::tools::web::SearchKey;
@@ -119,6 +120,12 @@ pub(super) async fn build_backups(
     let bucket = config.s3.as_ref().map(|section| Bucket::new(section, outbound)).transpose()?;
     let parts = backups::Parts { db: db.clone(), clock: clock.clone(), bucket, configuration };
     Ok(Backups::open(config, parts, metrics).await?)
+}
+
+/// What models cost.
+pub(super) async fn open_prices(config: &Config, db: &Db, clock: &Clock) -> Result<Prices, db::Error> {
+    let ceiling = config.prices.unknown.map(|(input, output)| Ceiling { input, output });
+    Prices::open(db, clock.clone(), ceiling).await
 }
 
 /// What the tools that read the web are told by. Naming a search provider's

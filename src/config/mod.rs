@@ -15,6 +15,7 @@ mod fault;
 mod legacy;
 mod models;
 mod places;
+mod prices;
 mod reader;
 mod s3;
 mod sections;
@@ -36,6 +37,7 @@ pub use edit::{EditError, FileEdit};
 pub use fault::Fault;
 pub use models::{ModelsSection, OnHangup};
 pub use places::Places;
+pub use prices::PricesSection;
 pub use reader::{Origin, Shown};
 pub use s3::S3Section;
 pub use sections::{AuthSection, DataSection, JobsSection, LogSection, Secret, ServerSection};
@@ -84,6 +86,8 @@ pub struct Config {
     pub web: WebSection,
     /// Language models.
     pub models: ModelsSection,
+    /// What models cost.
+    pub prices: PricesSection,
     /// Agents.
     pub agent: AgentSection,
     /// How much callers may use.
@@ -161,6 +165,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
         outbound: OutboundSection::read(&mut reader),
         web: WebSection::read(&mut reader),
         models: ModelsSection::read(&mut reader),
+        prices: PricesSection::read(&mut reader),
         agent: AgentSection::read(&mut reader),
         limits: LimitsSection::read(&mut reader),
         cors: CorsSection::read(&mut reader),

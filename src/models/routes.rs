@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::provider::Table;
-use super::{Body, Call, Endpoint, Gateway, Reply, admin, echo, headers, payer};
+use super::{Body, Call, Endpoint, Gateway, Reply, admin, echo, headers, payer, price};
 use crate::auth::{Caller, ModelsUse};
 use crate::http::openapi::{Answer, Operation};
 use crate::http::query::NoQuery;
@@ -48,7 +48,7 @@ pub fn routes() -> Routes {
                 .problems(StatusCode::NOT_FOUND, &["model_not_found"])
         })
         .with_openai_errors()
-        .and(admin::routes())
+        .and(price::routes(admin::routes()))
 }
 
 /// An answer with the headers that say what it cost.
