@@ -1,6 +1,7 @@
 //! The composition root: builds every service once, in order, and connects
 //! them. Nothing below knows how it is put together.
 
+mod left;
 mod master_key;
 pub mod offline;
 mod parts;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::backups::Backups;
+use crate::budgets::{self, Budgets};
 use crate::clock::Clock;
 use crate::config::{Config, Shown, Sources, TlsMode};
 use crate::db::{self, Db, FolderLock, OpenError, Progress};
@@ -24,6 +26,7 @@ use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
 use crate::id::IdSource;
 use crate::jobs::{self, Handler, Jobs};
 use crate::limits::Quota;
+use crate::models::responses::{self, Responses};
 use crate::models::{self, Gateway};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
@@ -45,6 +48,8 @@ pub struct Extras {
     pub clock: Option<Clock>,
     /// Handlers beside the built-in tools.
     pub handlers: Vec<Handler>,
+    /// Handlers that pay for something.
+    pub paying: Option<fn(&Budgets) -> Vec<Handler>>,
     /// Migrations after those of this binary.
     pub migrations: Vec<db::migrate::Migration>,
 }
@@ -93,6 +98,9 @@ pub enum BuildError {
          what was there before is in before-restore-… in that folder", .0.display()
     )]
     CutShort(PathBuf),
+    /// What was spent cannot be read.
+    #[error(transparent)]
+    Budgets(#[from] budgets::OpenError),
     /// Backups cannot be made.
     #[error(transparent)]
     Backups(#[from] backups::OpenError),
@@ -131,8 +139,11 @@ pub struct App {
     pub challenges: HttpChallenges,
     /// Orders certificates.
     pub acme: acme::Acme,
+    /// What may be spent and was.
+    pub budgets: Budgets,
     backups: Backups,
     gateway: Gateway,
+    responses: Responses,
     users: Arc<Users>,
     setup: Arc<setup::Setup>,
     /// The certificate that there is without asking anybody.
@@ -156,6 +167,7 @@ pub fn routes() -> Routes {
     jobs::routes()
         .and(models::routes())
         .and(tenants::routes())
+        .and(budgets::routes())
         .and(users::routes())
         .and(setup::routes())
         .and(status::routes())
@@ -182,9 +194,18 @@ impl App {
         let db = open_db(config, start.progress, extras.migrations, &metrics)?;
         let vault = Vault::open(&db, &config.data).await?;
         let auth = Arc::new(build_auth(config, &clock)?);
-        let ids = IdSource::new(clock.clone(), Jobs::last_no(&db).await?);
+        let last = Jobs::last_no(&db).await?.max(Budgets::last_no(&db).await?).max(Responses::last_no(&db).await?);
+        let ids = IdSource::new(clock.clone(), last);
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
         load_tenants(config, &tenants).await?;
+        let parts = budgets::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            settings: config.budget.clone(),
+            runtime: jobs_on.clone(),
+        };
+        let budgets = Budgets::open(parts, &metrics).await?;
         let secure = config.tls.mode != TlsMode::Off;
         let users = Arc::new(Users::new(db.clone(), clock.clone(), auth.clone(), secure));
         users.load().await?;
@@ -203,22 +224,33 @@ impl App {
         acme.configure(config.tls.mode, &config.acme).await?;
         let file = start.sources.file.clone();
         let backups = build_backups(config, &db, &clock, &outbound, file, &metrics).await?;
-        let own = [acme::handler(&acme)].into_iter().chain(backups::handlers(&backups)).collect();
         let parts = models::Parts {
             db: db.clone(),
             vault: vault.clone(),
             clock: clock.clone(),
             outbound: outbound.clone(),
             prices: open_prices(config, &db, &clock).await?,
-            budgets: crate::budgets::Budgets::default(),
+            budgets: budgets.clone(),
         };
         let gateway = Gateway::open(parts, &config.models, &metrics).await?;
+        let parts = responses::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            models: Arc::new(gateway.clone()),
+            keep: config.models.keep_responses,
+        };
+        let responses = Responses::new(parts);
+        let own = [acme::handler(&acme), responses::handler(&responses)].into_iter();
+        let own = own.chain(backups::handlers(&backups)).collect();
         let search_key = SearchKey::default();
-        let registry = build_registry(config, &outbound, own, &search_key, extras.handlers)?;
+        let more = extras.handlers.into_iter().chain(extras.paying.map(|make| make(&budgets)).unwrap_or_default());
+        let registry = build_registry(config, &outbound, own, &search_key, more.collect())?;
         let (limits, quotas) = (job_limits(config), auth.limits().clone());
         let parts =
             jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
         let jobs = Jobs::new(parts, &metrics)?;
+        responses.begin(jobs.clone());
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
         let proxies = Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone()));
@@ -229,6 +261,7 @@ impl App {
             acme: acme.clone(),
             gateway: gateway.clone(),
             tenants: tenants.clone(),
+            budgets: budgets.clone(),
             search_key,
             mode: config.tls.mode,
             clock: clock.clone(),
@@ -273,8 +306,10 @@ impl App {
             certificates,
             challenges,
             acme,
+            budgets,
             backups,
             gateway,
+            responses,
             kept,
             vault,
             auth,
@@ -291,11 +326,16 @@ impl App {
         }
         let (jobs, tenants) = (self.jobs.clone(), Arc::downgrade(&self.tenants));
         let clear = {
+            let left = left::Left { budgets: self.budgets.clone(), responses: self.responses.clone() };
             let (jobs, runtime) = (self.jobs.clone(), jobs_on.clone());
             move |tenant| {
-                let (tenants, runtime) = (tenants.clone(), runtime.clone());
+                let (tenants, left, runtime) = (tenants.clone(), left.clone(), runtime.clone());
                 jobs.clear_tenant(tenant, move |tenant| {
                     runtime.spawn(async move {
+                        if let Err(error) = left.clear(tenant).await {
+                            tracing::warn!(%error, tenant, "what a deleted tenant has left stays until the next start");
+                            return;
+                        }
                         if let Some(tenants) = tenants.upgrade() {
                             tenants.forget(tenant).await;
                         }
@@ -323,6 +363,9 @@ impl App {
         jobs_on.spawn(async move { acme.run(jobs, &stop).await });
         let (backups, jobs, stop) = (self.backups.clone(), self.jobs.clone(), self.stop.clone());
         jobs_on.spawn(async move { backups.run(jobs, &stop).await });
+        jobs_on.spawn(self.budgets.clone().run(self.stop.clone()));
+        let (responses, stop) = (self.responses.clone(), self.stop.clone());
+        jobs_on.spawn(async move { responses.run(&stop).await });
         jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
         let app = self.clone();
         jobs_on.spawn(async move {
@@ -349,9 +392,11 @@ impl App {
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))
             .app_data(web::Data::new(self.jobs.clone()))
+            .app_data(web::Data::new(self.budgets.clone()))
             .app_data(web::Data::new(self.acme.clone()))
             .app_data(web::Data::new(self.backups.clone()))
             .app_data(web::Data::new(self.gateway.clone()))
+            .app_data(web::Data::new(self.responses.clone()))
             .app_data(web::Data::new(self.vault.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))
@@ -363,6 +408,7 @@ impl App {
     pub async fn close(&self) {
         self.stop.cancel();
         self.flush().await;
+        self.budgets.close().await;
         self.setup.forget();
         self.db.close();
     }

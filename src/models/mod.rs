@@ -18,6 +18,7 @@ pub mod price;
 mod provider;
 mod relay;
 mod request;
+pub mod responses;
 mod routes;
 mod setup;
 mod sql;
