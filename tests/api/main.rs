@@ -46,6 +46,7 @@ mod quick_start;
 mod reload;
 mod retention;
 mod packaged;
+mod prices;
 mod proxies;
 mod quota;
 mod rotation;
