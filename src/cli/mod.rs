@@ -8,6 +8,7 @@ macro_rules! say {
 
 mod admin;
 mod backup;
+mod batch;
 mod cert;
 mod check;
 mod completions;
@@ -98,6 +99,8 @@ enum Verb {
     Job(job::Arguments),
     /// Providers of language models, and what stands for their models
     Model(model::Arguments),
+    /// List, show, cancel batches of calls to language models
+    Batch(batch::Arguments),
     /// List, renew, revoke certificates
     Cert(cert::Arguments),
     /// Make, list, verify backups
@@ -149,6 +152,7 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Model(arguments) => finish(model::run(&arguments)),
         Verb::Cert(arguments) => finish(cert::run(&arguments)),
         Verb::Backup(arguments) => finish(backup::run(&arguments)),
+        Verb::Batch(arguments) => finish(batch::run(&arguments)),
         Verb::Restore(arguments) => finish(restore::run(&arguments)),
         Verb::Standby(arguments) => finish(standby::run(&arguments)),
         Verb::Migrate(arguments) => finish(migrate::run(&arguments, &extras.migrations)),
