@@ -125,32 +125,6 @@ pub(super) async fn build_backups(
     Ok(Backups::open(config, parts, metrics).await?)
 }
 
-/// Files of tenants, and the batches of calls that are made of them.
-pub(super) async fn build_batches(
-    config: &Config,
-    db: &Db,
-    clock: &Clock,
-    ids: &IdSource,
-    gateway: &Gateway,
-) -> Result<(Files, Batches), BuildError> {
-    let files = Files::new(db.clone(), clock.clone(), ids.clone(), config.files);
-    files.recover().await?;
-    let gateway = gateway.clone();
-    let parts = batches::Parts {
-        db: db.clone(),
-        clock: clock.clone(),
-        ids: ids.clone(),
-        files: files.clone(),
-        call: Arc::new(move |call| {
-            let gateway = gateway.clone();
-            Box::pin(async move { gateway.call(call).await })
-        }),
-        concurrency: config.files.batch_concurrency,
-    };
-    let batches = Batches::new(parts);
-    Ok((files, batches))
-}
-
 /// What the tools that read the web are told by. Naming a search provider's
 /// address allows it, for searches alone.
 pub(super) fn web_options(

@@ -7,6 +7,7 @@
 mod acme;
 mod agent;
 mod backup;
+mod budget;
 mod callers;
 mod credentials;
 mod document;
@@ -32,6 +33,7 @@ use std::path::PathBuf;
 pub use acme::{AcmeSection, CertName, ChallengeKind, https_address};
 pub use agent::{AgentSection, Planner};
 pub use backup::{BackupSection, Recipient};
+pub use budget::{BudgetSection, BudgetWindow};
 pub use callers::{CorsSection, LimitsSection, Origins};
 pub use edit::{EditError, FileEdit};
 pub use fault::Fault;
@@ -88,6 +90,8 @@ pub struct Config {
     pub models: ModelsSection,
     /// Agents.
     pub agent: AgentSection,
+    /// What may be spent.
+    pub budget: BudgetSection,
     /// Files for language models, and batches of calls.
     pub files: FilesSection,
     /// How much callers may use.
@@ -166,6 +170,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
         web: WebSection::read(&mut reader),
         models: ModelsSection::read(&mut reader),
         agent: AgentSection::read(&mut reader),
+        budget: BudgetSection::read(&mut reader),
         files: FilesSection::read(&mut reader),
         limits: LimitsSection::read(&mut reader),
         cors: CorsSection::read(&mut reader),

@@ -23,6 +23,7 @@ pub mod price;
 mod provider;
 mod relay;
 mod request;
+pub mod responses;
 mod routes;
 mod setup;
 mod sql;

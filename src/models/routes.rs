@@ -49,6 +49,7 @@ pub fn routes() -> Routes {
                 .problems(StatusCode::NOT_FOUND, &["model_not_found"])
         })
         .with_openai_errors()
+        .and(super::responses::routes())
         .and(embeddings::routes())
         .and(audio::routes())
         .and(files::routes())
