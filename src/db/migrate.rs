@@ -234,6 +234,7 @@ mod tests {
             (4, "certificates", 5_717_299_114_315_881_094),
             (5, "users", 18_216_480_705_190_812_284),
             (6, "secrets", 2_309_353_971_366_038_773),
+            (10, "responses", 18_200_998_303_788_011_195),
         ];
         for (version, name, checksum) in frozen {
             let found = embedded.iter().find(|found| found.version() == version);
