@@ -1,6 +1,7 @@
 //! The composition root: builds every service once, in order, and connects
 //! them. Nothing below knows how it is put together.
 
+mod left;
 mod master_key;
 pub mod offline;
 mod parts;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::backups::Backups;
+use crate::budgets::{self, Budgets};
 use crate::clock::Clock;
 use crate::config::{Config, Shown, Sources, TlsMode};
 use crate::db::{self, Db, FolderLock, OpenError, Progress};
@@ -46,6 +48,8 @@ pub struct Extras {
     pub clock: Option<Clock>,
     /// Handlers beside the built-in tools.
     pub handlers: Vec<Handler>,
+    /// Handlers that pay for something.
+    pub paying: Option<fn(&Budgets) -> Vec<Handler>>,
     /// Migrations after those of this binary.
     pub migrations: Vec<db::migrate::Migration>,
 }
@@ -94,6 +98,9 @@ pub enum BuildError {
          what was there before is in before-restore-… in that folder", .0.display()
     )]
     CutShort(PathBuf),
+    /// What was spent cannot be read.
+    #[error(transparent)]
+    Budgets(#[from] budgets::OpenError),
     /// Backups cannot be made.
     #[error(transparent)]
     Backups(#[from] backups::OpenError),
@@ -132,6 +139,8 @@ pub struct App {
     pub challenges: HttpChallenges,
     /// Orders certificates.
     pub acme: acme::Acme,
+    /// What may be spent and was.
+    pub budgets: Budgets,
     backups: Backups,
     gateway: Gateway,
     responses: Responses,
@@ -158,6 +167,7 @@ pub fn routes() -> Routes {
     jobs::routes()
         .and(models::routes())
         .and(tenants::routes())
+        .and(budgets::routes())
         .and(users::routes())
         .and(setup::routes())
         .and(status::routes())
@@ -184,10 +194,18 @@ impl App {
         let db = open_db(config, start.progress, extras.migrations, &metrics)?;
         let vault = Vault::open(&db, &config.data).await?;
         let auth = Arc::new(build_auth(config, &clock)?);
-        let last = Jobs::last_no(&db).await?.max(Responses::last_no(&db).await?);
+        let last = Jobs::last_no(&db).await?.max(Budgets::last_no(&db).await?).max(Responses::last_no(&db).await?);
         let ids = IdSource::new(clock.clone(), last);
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
         load_tenants(config, &tenants).await?;
+        let parts = budgets::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            settings: config.budget.clone(),
+            runtime: jobs_on.clone(),
+        };
+        let budgets = Budgets::open(parts, &metrics).await?;
         let secure = config.tls.mode != TlsMode::Off;
         let users = Arc::new(Users::new(db.clone(), clock.clone(), auth.clone(), secure));
         users.load().await?;
@@ -212,7 +230,7 @@ impl App {
             clock: clock.clone(),
             outbound: outbound.clone(),
             prices: models::price::Prices::shipped(),
-            budgets: crate::budgets::Budgets::default(),
+            budgets: budgets.clone(),
         };
         let gateway = Gateway::open(parts, &config.models, &metrics).await?;
         let parts = responses::Parts {
@@ -226,7 +244,8 @@ impl App {
         let own = [acme::handler(&acme), responses::handler(&responses)].into_iter();
         let own = own.chain(backups::handlers(&backups)).collect();
         let search_key = SearchKey::default();
-        let registry = build_registry(config, &outbound, own, &search_key, extras.handlers)?;
+        let more = extras.handlers.into_iter().chain(extras.paying.map(|make| make(&budgets)).unwrap_or_default());
+        let registry = build_registry(config, &outbound, own, &search_key, more.collect())?;
         let (limits, quotas) = (job_limits(config), auth.limits().clone());
         let parts =
             jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
@@ -242,6 +261,7 @@ impl App {
             acme: acme.clone(),
             gateway: gateway.clone(),
             tenants: tenants.clone(),
+            budgets: budgets.clone(),
             search_key,
             mode: config.tls.mode,
             clock: clock.clone(),
@@ -286,6 +306,7 @@ impl App {
             certificates,
             challenges,
             acme,
+            budgets,
             backups,
             gateway,
             responses,
@@ -305,13 +326,14 @@ impl App {
         }
         let (jobs, tenants) = (self.jobs.clone(), Arc::downgrade(&self.tenants));
         let clear = {
-            let (jobs, runtime, responses) = (self.jobs.clone(), jobs_on.clone(), self.responses.clone());
+            let left = left::Left { budgets: self.budgets.clone(), responses: self.responses.clone() };
+            let (jobs, runtime) = (self.jobs.clone(), jobs_on.clone());
             move |tenant| {
-                let (tenants, runtime, responses) = (tenants.clone(), runtime.clone(), responses.clone());
+                let (tenants, left, runtime) = (tenants.clone(), left.clone(), runtime.clone());
                 jobs.clear_tenant(tenant, move |tenant| {
                     runtime.spawn(async move {
-                        if let Err(error) = responses.clear_tenant(tenant).await {
-                            tracing::warn!(%error, tenant, "responses of a deleted tenant are left for the next start");
+                        if let Err(error) = left.clear(tenant).await {
+                            tracing::warn!(%error, tenant, "what a deleted tenant has left stays until the next start");
                             return;
                         }
                         if let Some(tenants) = tenants.upgrade() {
@@ -341,6 +363,7 @@ impl App {
         jobs_on.spawn(async move { acme.run(jobs, &stop).await });
         let (backups, jobs, stop) = (self.backups.clone(), self.jobs.clone(), self.stop.clone());
         jobs_on.spawn(async move { backups.run(jobs, &stop).await });
+        jobs_on.spawn(self.budgets.clone().run(self.stop.clone()));
         let (responses, stop) = (self.responses.clone(), self.stop.clone());
         jobs_on.spawn(async move { responses.run(&stop).await });
         jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
@@ -369,6 +392,7 @@ impl App {
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))
             .app_data(web::Data::new(self.jobs.clone()))
+            .app_data(web::Data::new(self.budgets.clone()))
             .app_data(web::Data::new(self.acme.clone()))
             .app_data(web::Data::new(self.backups.clone()))
             .app_data(web::Data::new(self.gateway.clone()))
@@ -384,6 +408,7 @@ impl App {
     pub async fn close(&self) {
         self.stop.cancel();
         self.flush().await;
+        self.budgets.close().await;
         self.setup.forget();
         self.db.close();
     }

@@ -7,6 +7,7 @@
 mod acme;
 mod agent;
 mod backup;
+mod budget;
 mod callers;
 mod credentials;
 mod document;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 pub use acme::{AcmeSection, CertName, ChallengeKind, https_address};
 pub use agent::{AgentSection, Planner};
 pub use backup::{BackupSection, Recipient};
+pub use budget::{BudgetSection, BudgetWindow};
 pub use callers::{CorsSection, LimitsSection, Origins};
 pub use edit::{EditError, FileEdit};
 pub use fault::Fault;
@@ -86,6 +88,8 @@ pub struct Config {
     pub models: ModelsSection,
     /// Agents.
     pub agent: AgentSection,
+    /// What may be spent.
+    pub budget: BudgetSection,
     /// How much callers may use.
     pub limits: LimitsSection,
     /// Web pages that may call.
@@ -162,6 +166,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
         web: WebSection::read(&mut reader),
         models: ModelsSection::read(&mut reader),
         agent: AgentSection::read(&mut reader),
+        budget: BudgetSection::read(&mut reader),
         limits: LimitsSection::read(&mut reader),
         cors: CorsSection::read(&mut reader),
         log: LogSection::read(&mut reader),

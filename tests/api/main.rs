@@ -18,6 +18,7 @@ mod agent;
 mod attempts;
 mod backups;
 mod bad_input;
+mod budgets;
 mod bulk;
 mod certificates;
 mod cli;

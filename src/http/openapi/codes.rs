@@ -40,6 +40,11 @@ pub const CODES: &[Code] = &[
     code(StatusCode::BAD_REQUEST, "unknown_price", "nobody knows what the model costs; the administrator sets it"),
     code(StatusCode::BAD_REQUEST, "unknown_tool", "no such tool"),
     code(StatusCode::UNAUTHORIZED, "unauthorized", "no credential that counts"),
+    code(
+        StatusCode::PAYMENT_REQUIRED,
+        "budget_exceeded",
+        "a budget cannot pay; the status is that of `budget.exhausted_status`",
+    ),
     code(StatusCode::FORBIDDEN, "csrf_token_wrong", "a session's cookie without its `X-CSRF-Token`"),
     code(StatusCode::FORBIDDEN, "forbidden", "the credential may not do this"),
     code(StatusCode::FORBIDDEN, "origin_not_allowed", "the web page that sends this is not on the tenant's list"),
