@@ -166,7 +166,9 @@ impl Budgets {
             ledger.load_bucket(tenant, bucket, nano);
         }
         limits.put_into(&mut ledger);
-        alerts.iter().for_each(|alert| ledger.remember_alert(alert));
+        for alert in &alerts {
+            ledger.remember_alert(alert);
+        }
         Ok(Self(Arc::new(Inner {
             db,
             clock,
