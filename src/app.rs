@@ -220,8 +220,16 @@ impl App {
         let more = extras.handlers(&budgets);
         let registry = build_registry(config, &outbound, own, &search_key, more)?;
         let (limits, quotas) = (job_limits(config), auth.limits().clone());
-        let parts =
-            jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
+        let parts = jobs::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids,
+            registry,
+            limits,
+            quotas,
+            budgets: budgets.clone(),
+            runtime: jobs_on,
+        };
         let jobs = Jobs::new(parts, &metrics)?;
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());

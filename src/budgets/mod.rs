@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 pub use reservation::Reservation;
-pub use routes::routes;
+pub use routes::{routes, session_name, session_of};
 pub use types::{
     Alert, Exhausted, JobPayer, OnExhausted, Payer, Planned, Refused, Scope, Spent, Standing, TenantBudget, Tokens,
 };
