@@ -2,6 +2,7 @@
 //! them. Nothing below knows how it is put together.
 
 mod master_key;
+mod models;
 pub mod offline;
 mod parts;
 mod reload;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::backups::Backups;
+use crate::budgets::{self, Budgets};
 use crate::clock::Clock;
 use crate::config::{Config, Shown, Sources, TlsMode};
 use crate::db::{self, Db, FolderLock, OpenError, Progress};
@@ -24,7 +26,6 @@ use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
 use crate::id::IdSource;
 use crate::jobs::{self, Handler, Jobs};
 use crate::limits::Quota;
-use crate::models::{self, Gateway};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
@@ -33,6 +34,7 @@ use crate::tools::web::SearchKey;
 use crate::users::{self, Users};
 use crate::vault::{self, Vault};
 use crate::{backups, docs, health, s3, setup, status, tls};
+use models::Models;
 use parts::{build_auth, build_backups, build_outbound, build_registry, job_limits, lock, open_db};
 
 /// How often it is written when keys were last used and what tenants used.
@@ -45,6 +47,8 @@ pub struct Extras {
     pub clock: Option<Clock>,
     /// Handlers beside the built-in tools.
     pub handlers: Vec<Handler>,
+    /// Handlers that pay for something.
+    pub paying: Option<fn(&Budgets) -> Vec<Handler>>,
     /// Migrations after those of this binary.
     pub migrations: Vec<db::migrate::Migration>,
 }
@@ -93,12 +97,15 @@ pub enum BuildError {
          what was there before is in before-restore-… in that folder", .0.display()
     )]
     CutShort(PathBuf),
+    /// What was spent cannot be read.
+    #[error(transparent)]
+    Budgets(#[from] budgets::OpenError),
     /// Backups cannot be made.
     #[error(transparent)]
     Backups(#[from] backups::OpenError),
     /// Models cannot be reached with these settings.
     #[error(transparent)]
-    Models(#[from] models::OpenError),
+    Models(#[from] crate::models::OpenError),
     /// Backups cannot be sent where they are to go.
     #[error(transparent)]
     Bucket(#[from] s3::SettingsError),
@@ -131,8 +138,10 @@ pub struct App {
     pub challenges: HttpChallenges,
     /// Orders certificates.
     pub acme: acme::Acme,
+    /// What may be spent and was.
+    pub budgets: Budgets,
     backups: Backups,
-    gateway: Gateway,
+    models: Models,
     users: Arc<Users>,
     setup: Arc<setup::Setup>,
     /// The certificate that there is without asking anybody.
@@ -154,8 +163,9 @@ pub struct App {
 #[must_use]
 pub fn routes() -> Routes {
     jobs::routes()
-        .and(models::routes())
+        .and(crate::models::routes())
         .and(tenants::routes())
+        .and(budgets::routes())
         .and(users::routes())
         .and(setup::routes())
         .and(status::routes())
@@ -182,9 +192,17 @@ impl App {
         let db = open_db(config, start.progress, extras.migrations, &metrics)?;
         let vault = Vault::open(&db, &config.data).await?;
         let auth = Arc::new(build_auth(config, &clock)?);
-        let ids = IdSource::new(clock.clone(), Jobs::last_no(&db).await?);
+        let ids = IdSource::new(clock.clone(), models::last_no(&db).await?);
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
         load_tenants(config, &tenants).await?;
+        let parts = budgets::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            settings: config.budget.clone(),
+            runtime: jobs_on.clone(),
+        };
+        let budgets = Budgets::open(parts, &metrics).await?;
         let secure = config.tls.mode != TlsMode::Off;
         let users = Arc::new(Users::new(db.clone(), clock.clone(), auth.clone(), secure));
         users.load().await?;
@@ -203,22 +221,26 @@ impl App {
         acme.configure(config.tls.mode, &config.acme).await?;
         let file = start.sources.file.clone();
         let backups = build_backups(config, &db, &clock, &outbound, file, &metrics).await?;
-        let own = [acme::handler(&acme)].into_iter().chain(backups::handlers(&backups)).collect();
-        let parts = models::Parts {
-            db: db.clone(),
-            vault: vault.clone(),
-            clock: clock.clone(),
-            outbound: outbound.clone(),
-            prices: models::price::Prices::shipped(),
-            budgets: crate::budgets::Budgets::default(),
+        let over = models::Parts {
+            config,
+            db: &db,
+            vault: &vault,
+            clock: &clock,
+            ids: &ids,
+            outbound: &outbound,
+            budgets: &budgets,
         };
-        let gateway = Gateway::open(parts, &config.models, &metrics).await?;
+        let models = Models::open(over, &metrics).await?;
+        let own = [acme::handler(&acme)].into_iter().chain(models.handlers());
+        let own = own.chain(backups::handlers(&backups)).collect();
         let search_key = SearchKey::default();
-        let registry = build_registry(config, &outbound, own, &search_key, extras.handlers)?;
+        let more = extras.handlers.into_iter().chain(extras.paying.map(|make| make(&budgets)).unwrap_or_default());
+        let registry = build_registry(config, &outbound, own, &search_key, more.collect())?;
         let (limits, quotas) = (job_limits(config), auth.limits().clone());
         let parts =
             jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
         let jobs = Jobs::new(parts, &metrics)?;
+        models.begin(&jobs);
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
         let proxies = Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone()));
@@ -227,8 +249,9 @@ impl App {
             proxies: proxies.clone(),
             kept: kept.clone(),
             acme: acme.clone(),
-            gateway: gateway.clone(),
+            gateway: models.gateway.clone(),
             tenants: tenants.clone(),
+            budgets: budgets.clone(),
             search_key,
             mode: config.tls.mode,
             clock: clock.clone(),
@@ -253,7 +276,7 @@ impl App {
         };
         let status = status::Status::new(config, parts);
         Ok(Self {
-            health: Arc::new(health::Health::new(db.clone(), jobs.clone(), gateway.clone(), process, &metrics)?),
+            health: Arc::new(health::Health::new(db.clone(), jobs.clone(), models.gateway.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
             reloader: Arc::new(reloader),
             proxies,
@@ -273,8 +296,9 @@ impl App {
             certificates,
             challenges,
             acme,
+            budgets,
             backups,
-            gateway,
+            models,
             kept,
             vault,
             auth,
@@ -291,11 +315,15 @@ impl App {
         }
         let (jobs, tenants) = (self.jobs.clone(), Arc::downgrade(&self.tenants));
         let clear = {
-            let (jobs, runtime) = (self.jobs.clone(), jobs_on.clone());
+            let (jobs, models, runtime) = (self.jobs.clone(), self.models.clone(), jobs_on.clone());
             move |tenant| {
-                let (tenants, runtime) = (tenants.clone(), runtime.clone());
+                let (tenants, models, runtime) = (tenants.clone(), models.clone(), runtime.clone());
                 jobs.clear_tenant(tenant, move |tenant| {
                     runtime.spawn(async move {
+                        if let Err(error) = models.clear_tenant(tenant).await {
+                            tracing::warn!(%error, tenant, "what a deleted tenant has left stays until the next start");
+                            return;
+                        }
                         if let Some(tenants) = tenants.upgrade() {
                             tenants.forget(tenant).await;
                         }
@@ -309,8 +337,10 @@ impl App {
         for (tenant, quota) in self.auth.limits().quotas() {
             apply_quota(&jobs, tenant, quota);
         }
+        let models = self.models.clone();
         self.tenants.on_change(move |change| {
             apply_quota(&jobs, change.tenant, change.quota);
+            models.hold(change.tenant, change.status != Status::Active);
             match change.status {
                 Status::Active => jobs.hold(change.tenant, false),
                 Status::Suspended => jobs.hold(change.tenant, true),
@@ -323,6 +353,7 @@ impl App {
         jobs_on.spawn(async move { acme.run(jobs, &stop).await });
         let (backups, jobs, stop) = (self.backups.clone(), self.jobs.clone(), self.stop.clone());
         jobs_on.spawn(async move { backups.run(jobs, &stop).await });
+        self.models.run(&self.jobs, jobs_on, &self.stop);
         jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
         let app = self.clone();
         jobs_on.spawn(async move {
@@ -351,11 +382,11 @@ impl App {
             .app_data(web::Data::new(self.jobs.clone()))
             .app_data(web::Data::new(self.acme.clone()))
             .app_data(web::Data::new(self.backups.clone()))
-            .app_data(web::Data::new(self.gateway.clone()))
             .app_data(web::Data::new(self.vault.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))
             .app_data(web::Data::new(self.metrics.clone()));
+        self.models.configure(config);
         self.routes.configure(config);
     }
 
@@ -363,6 +394,7 @@ impl App {
     pub async fn close(&self) {
         self.stop.cancel();
         self.flush().await;
+        self.budgets.close().await;
         self.setup.forget();
         self.db.close();
     }

@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
 use crate::auth::{Admin, Auth};
+use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::{self, Config, Fault, Loaded, SearchProvider, Shown, Sources, TlsMode};
 use crate::http::openapi::Answer;
@@ -42,6 +43,12 @@ pub(super) const LIVE: &[&str] = &[
     "auth.api_key_file",
     "auth.metrics_token",
     "auth.metrics_token_file",
+    "budget.exhausted_status",
+    "budget.keep_calls",
+    "budget.service_day_usd",
+    "budget.session_usd",
+    "budget.window",
+    "budget.zone",
     "cors.credentials",
     "cors.headers",
     "cors.max_age",
@@ -101,6 +108,7 @@ pub(super) struct Live {
     pub acme: Acme,
     pub gateway: Gateway,
     pub tenants: Arc<Tenants>,
+    pub budgets: Budgets,
     pub search_key: SearchKey,
     /// Where the certificate comes from until the next restart.
     pub mode: TlsMode,
@@ -243,6 +251,7 @@ impl Reloader {
         {
             live.search_key.set(key.to_owned());
         }
+        live.budgets.configure(config.budget.clone());
         live.auth.limits().set_for_each_key(config.limits.requests_per_minute);
         live.auth.cors().configure(config.cors.clone());
         live.proxies.set(config.server.trusted_proxies.clone());

@@ -8,6 +8,7 @@ macro_rules! say {
 
 mod admin;
 mod backup;
+mod batch;
 mod cert;
 mod check;
 mod completions;
@@ -24,6 +25,7 @@ mod model;
 mod openapi;
 mod output;
 mod password;
+mod price;
 mod reload;
 mod restore;
 mod serve;
@@ -98,6 +100,10 @@ enum Verb {
     Job(job::Arguments),
     /// Providers of language models, and what stands for their models
     Model(model::Arguments),
+    /// Show and set what language models cost
+    Price(price::Arguments),
+    /// List, show, cancel batches of calls to language models
+    Batch(batch::Arguments),
     /// List, renew, revoke certificates
     Cert(cert::Arguments),
     /// Make, list, verify backups
@@ -147,8 +153,10 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Key(arguments) => finish(key::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),
         Verb::Model(arguments) => finish(model::run(&arguments)),
+        Verb::Price(arguments) => finish(price::run(&arguments)),
         Verb::Cert(arguments) => finish(cert::run(&arguments)),
         Verb::Backup(arguments) => finish(backup::run(&arguments)),
+        Verb::Batch(arguments) => finish(batch::run(&arguments)),
         Verb::Restore(arguments) => finish(restore::run(&arguments)),
         Verb::Standby(arguments) => finish(standby::run(&arguments)),
         Verb::Migrate(arguments) => finish(migrate::run(&arguments, &extras.migrations)),

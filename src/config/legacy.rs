@@ -30,8 +30,6 @@ impl Mode {
 /// Set without effect in this version.
 const NOT_YET: &[&str] = &[
     "APP_NAME",
-    "AGENT_SESSION_BUDGET_USD",
-    "AGENT_DAILY_BUDGET_USD",
     "AGENT_LLM_ENABLED",
     "AGENTS_MENU_VECTOR_STORE_ID",
     "AGENTS_ALLERGENS_VECTOR_STORE_ID",

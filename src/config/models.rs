@@ -7,7 +7,7 @@ use url::Url;
 
 use super::reader::Reader;
 use super::sections::{Secret, aliased, key};
-use super::setting::Setting;
+use super::setting::{OrOff, Setting};
 
 /// What becomes of a call whose client hangs up in the middle of its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -63,6 +63,8 @@ pub struct ModelsSection {
     pub attempts: usize,
     /// What becomes of a call whose client hangs up.
     pub on_hangup: OnHangup,
+    /// How long responses are kept; none: for ever.
+    pub keep_responses: Option<Duration>,
 }
 
 impl ModelsSection {
@@ -115,6 +117,12 @@ impl ModelsSection {
                 ),
                 OnHangup::Cancel,
             ),
+            keep_responses: reader
+                .value(
+                    key("models.keep_responses", "How long responses are kept: a span such as 30d, or off for ever."),
+                    OrOff::On(Duration::from_secs(30 * 86_400)),
+                )
+                .into(),
         }
     }
 

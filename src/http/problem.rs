@@ -203,6 +203,12 @@ impl Problem {
         &self.0.errors
     }
 
+    /// What is wrong.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {

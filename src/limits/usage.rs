@@ -25,6 +25,20 @@ impl Day {
         Timestamp::from_micros(self.0.saturating_mul(MICROS))
     }
 
+    /// Reads a date such as `2030-01-31`; `None` when it is not one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() == 10 { Timestamp::parse(&format!("{text}T00:00:00Z")).map(Self::of) } else { None }
+    }
+
+    /// As a date such as `2030-01-31`.
+    #[must_use]
+    pub fn date(self) -> String {
+        let mut text = self.begin().to_string();
+        text.truncate(10);
+        text
+    }
+
     /// The day after it.
     #[must_use]
     pub fn next(self) -> Self {

@@ -103,6 +103,10 @@ impl Inner {
     ) -> Result<Reply, Stop> {
         let mut last = None;
         for (place, step) in route.steps.iter().enumerate() {
+            // Who is asked first has it, or it would not be asked for.
+            if request.endpoint == Endpoint::Responses && !step.provider.settings.responses {
+                continue;
+            }
             let failure = if step.provider.health.admits(&step.model, self.clock.now()) {
                 match self.at(step, route.bare, request, payer, times).await {
                     Ok(reply) => return Ok(reply.after(u32::try_from(place).unwrap_or(u32::MAX))),

@@ -307,6 +307,24 @@ impl Tenants {
     }
 }
 
+/// The tenant with this public id, for the transaction of a room above.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn find(tx: &db::Tx<'_>, id: &str) -> Result<Option<Tenant>, db::Error> {
+    sql::tenant_of(tx, id)
+}
+
+/// The row number of the tenant with this public id and a key with that one,
+/// for the transaction of a room above.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn find_with_key(tx: &db::Tx<'_>, id: &str, key_id: &str) -> Result<Option<i64>, db::Error> {
+    let Some(tenant) = sql::tenant_of(tx, id)? else { return Ok(None) };
+    Ok(sql::get_key(tx, id, key_id)?.map(|_| tenant.no))
+}
+
 fn tell(listener: &OnceLock<Listener>, change: Change) {
     if let Some(listener) = listener.get() {
         listener(change);

@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::{Tenants, sql};
 use crate::auth::{Admin, Caller, UsageRead};
-use crate::clock::Timestamp;
 use crate::http::openapi::{Answer, Operation};
 use crate::http::query::Query;
 use crate::http::{Problem, Routes};
@@ -121,24 +120,17 @@ impl Tenants {
         }
         let days = self.auth.limits().usage(&self.db, tenant, from, to).await?;
         let total = days.iter().fold(Usage::default(), |total, (_, usage)| total + *usage);
-        let view = |(day, usage): (Day, Usage)| DayView { date: date(day), counts: usage.into() };
+        let view = |(day, usage): (Day, Usage)| DayView { date: day.date(), counts: usage.into() };
         let used = days.into_iter().filter(|(_, usage)| *usage != Usage::default());
         let days = used.map(view).collect();
-        Ok(web::Json(UsageView { from: date(from), to: date(to), days, total: total.into() }))
+        Ok(web::Json(UsageView { from: from.date(), to: to.date(), days, total: total.into() }))
     }
 }
 
 fn day(query: &mut Query, name: &str) -> Result<Option<Day>, Problem> {
     let read = |text: String| {
-        let moment = if text.len() == 10 { Timestamp::parse(&format!("{text}T00:00:00Z")) } else { None };
         let fault = || Problem::invalid(format!("?{name}"), format!("{text:?} is not a date such as 2030-01-31"));
-        moment.map(Day::of).ok_or_else(fault)
+        Day::parse(&text).ok_or_else(fault)
     };
     query.text(name).map(read).transpose()
-}
-
-fn date(day: Day) -> String {
-    let mut text = day.begin().to_string();
-    text.truncate(10);
-    text
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentd::app::Extras;
+use agentd::budgets::{Budgets, JobPayer, Payer, Planned, Refused, Spent, Tokens};
 use agentd::clock::{Clock, Timestamp, system_now};
 use agentd::db::migrate::Migration;
 use agentd::jobs::{Call, Class, Failure, Handler, Outcome, Run};
@@ -24,7 +25,7 @@ const MIGRATION_FILE: &str = "TESTBED_MIGRATION_FILE";
 const LOOK: Duration = Duration::from_millis(2);
 
 fn main() -> ExitCode {
-    agentd::cli::main(Extras { clock: clock(), handlers: handlers(), migrations: migrations() })
+    agentd::cli::main(Extras { clock: clock(), handlers: handlers(), paying: Some(paying), migrations: migrations() })
 }
 
 /// A migration that only this program knows, to see what a long one does.
@@ -65,6 +66,43 @@ fn handlers() -> Vec<Handler> {
         handler("test.steps", Run::Async(Box::new(|call| Box::pin(steps(call))))),
         strict(),
     ]
+}
+
+/// Handlers that pay.
+fn paying(budgets: &Budgets) -> Vec<Handler> {
+    let budgets = budgets.clone();
+    let run = move |call: Call| -> agentd::jobs::handler::OutcomeFuture { Box::pin(spend(budgets.clone(), call)) };
+    vec![handler("test.spend", Run::Async(Box::new(run)))]
+}
+
+/// Reserves `amount` and settles `cost` (released when that is null), held until
+/// the file `gate` is there, if one is named. `key` and `session` pay too.
+async fn spend(budgets: Budgets, call: Call) -> Outcome {
+    let input = input(&call);
+    let usd = |name: &str| input[name].as_str().and_then(|text| text.parse().ok());
+    let text = |name: &str| input[name].as_str().map(Into::into);
+    let job = Some(JobPayer { no: call.job.no(), cap: None });
+    let payer = Payer { tenant: call.tenant, key: text("key"), session: text("session"), job };
+    let model = text("model").unwrap_or_else(|| "test".into());
+    let amount = usd("amount").unwrap_or_default();
+    let planned = Planned { model, provider: "test".into(), purpose: "test.spend", amount };
+    let reservation = match budgets.reserve(&payer, planned).await {
+        Ok(reservation) => reservation,
+        Err(Refused::Exhausted(exhausted)) => {
+            let problem = budgets.problem(Refused::Exhausted(exhausted.clone()));
+            return Err(Failure::permanent(problem.code(), exhausted.to_string()));
+        }
+        Err(Refused::Database(error)) => return Err(Failure::retryable("database", error.to_string())),
+    };
+    gate(call).await?;
+    match usd("cost") {
+        Some(cost) => {
+            let tokens = Tokens { input: 10, cached: 4, output: 5, reasoning: 2 };
+            reservation.settle(Spent { cost, tokens, counted_by_provider: true });
+        }
+        None => reservation.release(),
+    }
+    Ok(json!({ "left": budgets.left(&payer).map(|left| left.to_string()) }).to_string())
 }
 
 fn handler(name: &'static str, run: Run) -> Handler {

@@ -31,7 +31,10 @@ fn what_is_wrong_is_named_and_nobody_is_asked() {
         ("tools are an object", with("tools", json!({}))),
         (
             "parameters of a tool are no schema",
-            with("tools", json!([{ "type": "function", "function": { "name": "f", "parameters": { "type": "thing" } } }])),
+            with(
+                "tools",
+                json!([{ "type": "function", "function": { "name": "f", "parameters": { "type": "thing" } } }]),
+            ),
         ),
     ];
     let mut told = Vec::new();

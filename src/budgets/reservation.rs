@@ -1,0 +1,107 @@
+//! Money that is held for one call, on disk and in memory.
+
+use std::sync::Arc;
+
+use super::Inner;
+use super::settle::{Call, Flag, Outcome, Settlement};
+use super::types::Spent;
+use crate::money::Usd;
+
+/// More than any call costs: a million dollars. Sums of such amounts cannot
+/// overflow.
+pub(super) const MOST_A_CALL: Usd = Usd::from_nano(1_000_000_000_000_000);
+
+/// Money that is held for one call. Dropped without a word it is settled in
+/// full, because the call may have been made.
+#[must_use = "dropping a reservation settles it in full"]
+pub struct Reservation {
+    inner: Arc<Inner>,
+    /// None once it has been settled or released.
+    call: Option<Call>,
+    amount: Usd,
+}
+
+impl Reservation {
+    pub(super) fn new(inner: Arc<Inner>, call: Call) -> Self {
+        Self { inner, amount: call.hold.amount, call: Some(call) }
+    }
+
+    /// What is held.
+    #[must_use]
+    pub fn amount(&self) -> Usd {
+        self.amount
+    }
+
+    /// Settles with what was used. It comes to disk soon; nobody has to wait,
+    /// because the reservation is there already. More than was reserved is
+    /// settled in full, and then the scopes that it exceeds refuse.
+    pub fn settle(mut self, spent: Spent) {
+        let cost = spent.cost.clamp(Usd::ZERO, MOST_A_CALL);
+        let flag = (cost > self.amount).then_some(Flag::Over);
+        self.end(Spent { cost, ..spent }, flag);
+    }
+
+    /// Gives the money back: the call was not made, or cost nothing.
+    pub fn release(mut self) {
+        let Some(call) = self.call.take() else { return };
+        let at = self.inner.clock.now();
+        self.inner.ledger().release(&call.hold);
+        self.inner.metrics.reserved(&self.inner.ledger());
+        let bucket = call.hold.at;
+        self.inner.put(Settlement { call, outcome: Outcome::Released, at, bucket });
+    }
+
+    fn end(&mut self, spent: Spent, flag: Option<Flag>) {
+        let Some(call) = self.call.take() else { return };
+        let inner = &self.inner;
+        let now = inner.clock.now();
+        let (bucket, alerts) = {
+            let mut ledger = inner.ledger();
+            let settled = ledger.settle(now, &call.hold, spent.cost);
+            inner.metrics.reserved(&ledger);
+            settled
+        };
+        inner.metrics.spent(&call.model, spent.cost);
+        inner.alert(alerts, call.hold.payer.job);
+        // The row's day is that of its bucket, also when the clock was set back.
+        let at = now.max(bucket.begin());
+        inner.put(Settlement { call, outcome: Outcome::Spent(spent, flag), at, bucket });
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.call.is_some() {
+            let tokens = super::Tokens::default();
+            self.end(Spent { cost: self.amount, tokens, counted_by_provider: false }, Some(Flag::Assumed));
+        }
+    }
+}
+
+impl std::fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reservation({})", self.amount)
+    }
+}
+
+/// A reservation on its way to whoever asked for it. When nobody waits any more
+/// the call will not be made, so the money is given back.
+pub(super) struct Unclaimed(Option<Reservation>);
+
+impl Unclaimed {
+    pub fn new(reservation: Reservation) -> Self {
+        Self(Some(reservation))
+    }
+
+    pub fn claim(mut self) -> Option<Reservation> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.0.take() {
+            reservation.release();
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Every statement on money that is reserved and spent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+mod care;
+mod limits;
+mod report;
+
+pub(super) use care::{Old, alerts, clear_tenant, forget, has_old, insert_alert, newest_alerts};
+pub(super) use limits::{key_budget, key_budgets, set_key_budget, set_tenant_budget, tenant_budget, tenant_budgets};
+pub(super) use report::{Group, Reported, report};
+
+use crate::budgets::account::TotalKey;
+use crate::budgets::ledger::Hold;
+use crate::budgets::settle::{Call, Flag, Outcome, Settlement};
+use crate::budgets::types::{JobPayer, Payer, Spent, Tokens};
+use crate::budgets::window::Bucket;
+use crate::clock::Timestamp;
+use crate::db::{Error, RowError, Tx, params};
+use crate::limits::Day;
+use crate::money::Usd;
+
+/// The tenant whose buckets are those of the service as a whole.
+const SERVICE: i64 = -1;
+
+/// The greatest row number of a call.
+pub(super) fn last_no(tx: &Tx<'_>) -> Result<i64, Error> {
+    Ok(tx.one("SELECT coalesce(max(no), 0) FROM model_calls", [], |row| row.get(0))?.unwrap_or(0))
+}
+
+pub(super) fn insert(tx: &Tx<'_>, call: &Call) -> Result<(), Error> {
+    let payer = &call.hold.payer;
+    tx.execute(
+        "INSERT INTO model_calls (no, tenant_no, key_id, session, job_no, model, provider, purpose, state, reserved,
+             created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'reserved', ?9, ?10)",
+        params![
+            call.no,
+            payer.tenant,
+            payer.key.as_deref(),
+            payer.session.as_deref(),
+            payer.job.map(|job| job.no),
+            &*call.model,
+            &*call.provider,
+            &*call.purpose,
+            call.hold.amount.nano(),
+            call.created_at.micros(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Calls that nobody has settled, oldest first.
+pub(super) fn reserved(tx: &Tx<'_>) -> Result<Vec<Call>, Error> {
+    let sql = "SELECT no, tenant_no, key_id, session, job_no, model, provider, purpose, reserved, created_at
+               FROM model_calls INDEXED BY model_calls_reserved WHERE state = 'reserved' ORDER BY no";
+    tx.all(sql, [], |row| {
+        let text = |column| Ok::<_, RowError>(row.get::<_, Option<String>>(column)?.map(Arc::from));
+        let created_at = Timestamp::from_micros(row.get(9)?);
+        let payer = Payer {
+            tenant: row.get(1)?,
+            key: text(2)?,
+            session: text(3)?,
+            job: row.get::<_, Option<i64>>(4)?.map(|no| JobPayer { no, cap: None }),
+        };
+        let amount = Usd::from_nano(row.get(8)?);
+        Ok(Call {
+            no: row.get(0)?,
+            hold: Hold { payer, amount, at: Bucket::of(created_at) },
+            model: row.get::<_, String>(5)?.into(),
+            provider: row.get::<_, String>(6)?.into(),
+            purpose: row.get::<_, String>(7)?.into(),
+            created_at,
+        })
+    })
+}
+
+/// Sums over the settlements of one write.
+#[derive(Default)]
+struct Sums<'a> {
+    buckets: BTreeMap<(i64, i64), i64>,
+    totals: BTreeMap<(&'static str, i64, String), i64>,
+    days: BTreeMap<DayKey<'a>, DaySum>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct DayKey<'a> {
+    tenant: i64,
+    day: i64,
+    key: &'a str,
+    model: &'a str,
+    provider: &'a str,
+    purpose: &'a str,
+}
+
+#[derive(Default)]
+struct DaySum {
+    calls: i64,
+    tokens: [i64; 4],
+    nano: i64,
+}
+
+fn counts(tokens: Tokens) -> [i64; 4] {
+    [tokens.input, tokens.cached, tokens.output, tokens.reasoning].map(|count| i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+/// Settles or releases, each call once: one that is settled already, because
+/// this write was done before and only its answer was lost, is left as it is.
+pub(super) fn settle(tx: &Tx<'_>, settlements: &[Settlement]) -> Result<(), Error> {
+    let (mut sums, mut live) = (Sums::default(), BTreeMap::new());
+    for settlement in settlements {
+        let call = &settlement.call;
+        let Outcome::Spent(spent, flag) = settlement.outcome else {
+            tx.execute("DELETE FROM model_calls WHERE no = ?1 AND state = 'reserved'", [call.no])?;
+            continue;
+        };
+        let tenant = call.hold.payer.tenant;
+        let lives = match live.get(&tenant) {
+            Some(lives) => *lives,
+            None => *live.entry(tenant).or_insert(is_there(tx, tenant)?),
+        };
+        let settled = if lives {
+            settle_one(tx, call, &spent, flag, settlement.at)?
+        } else {
+            tx.execute("DELETE FROM model_calls WHERE no = ?1 AND state = 'reserved'", [call.no])?
+        };
+        if settled > 0 {
+            sums.add(settlement, &spent, lives);
+        }
+    }
+    sums.write(tx, settlements.last().map_or(Timestamp::from_micros(0), |last| last.at))
+}
+
+fn is_there(tx: &Tx<'_>, tenant: i64) -> Result<bool, Error> {
+    let found = tx.one("SELECT 1 FROM tenants WHERE no = ?1 AND status <> 'deleted'", [tenant], |_| Ok(()))?;
+    Ok(found.is_some())
+}
+
+fn settle_one(tx: &Tx<'_>, call: &Call, spent: &Spent, flag: Option<Flag>, at: Timestamp) -> Result<usize, Error> {
+    let [input, cached, output, reasoning] = counts(spent.tokens);
+    tx.execute(
+        "UPDATE model_calls SET state = 'settled', cost = ?2, input_tokens = ?3, cached_tokens = ?4,
+             output_tokens = ?5, reasoning_tokens = ?6, counted_by_provider = ?7, flag = ?8, settled_at = ?9
+         WHERE no = ?1 AND state = 'reserved'",
+        params![
+            call.no,
+            spent.cost.nano(),
+            input,
+            cached,
+            output,
+            reasoning,
+            spent.counted_by_provider,
+            flag.map(Flag::name),
+            at.micros()
+        ],
+    )
+}
+
+impl<'a> Sums<'a> {
+    fn add(&mut self, settlement: &'a Settlement, spent: &Spent, lives: bool) {
+        let (call, nano) = (&settlement.call, spent.cost.nano());
+        let payer = &call.hold.payer;
+        let bucket = settlement.bucket.0;
+        *self.buckets.entry((SERVICE, bucket)).or_default() += nano;
+        if !lives {
+            return;
+        }
+        *self.buckets.entry((payer.tenant, bucket)).or_default() += nano;
+        let job = payer.job.map(|job| TotalKey::Job(payer.tenant, job.no));
+        for key in [TotalKey::key(payer), TotalKey::session(payer), job].into_iter().flatten() {
+            *self.totals.entry(key.columns()).or_default() += nano;
+        }
+        let key = DayKey {
+            tenant: payer.tenant,
+            day: Day::of(settlement.at).0,
+            key: payer.key.as_deref().unwrap_or_default(),
+            model: &call.model,
+            provider: &call.provider,
+            purpose: &call.purpose,
+        };
+        let day = self.days.entry(key).or_default();
+        day.calls += 1;
+        day.nano += nano;
+        for (sum, count) in day.tokens.iter_mut().zip(counts(spent.tokens)) {
+            *sum = sum.saturating_add(count);
+        }
+    }
+
+    fn write(&self, tx: &Tx<'_>, now: Timestamp) -> Result<(), Error> {
+        for ((tenant, bucket), nano) in &self.buckets {
+            tx.execute(
+                "INSERT INTO spend (tenant_no, bucket, nano) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET nano = nano + excluded.nano",
+                params![tenant, bucket, nano],
+            )?;
+        }
+        for ((kind, tenant, id), nano) in &self.totals {
+            tx.execute(
+                "INSERT INTO spend_totals (kind, tenant_no, id, nano, updated_at) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET nano = nano + excluded.nano, updated_at = excluded.updated_at",
+                params![kind, tenant, id, nano, now.micros()],
+            )?;
+        }
+        for (key, sum) in &self.days {
+            let [input, cached, output, reasoning] = sum.tokens;
+            tx.execute(
+                "INSERT INTO spend_daily (tenant_no, day, key_id, model, provider, purpose, calls, input_tokens,
+                     cached_tokens, output_tokens, reasoning_tokens, nano)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                 ON CONFLICT DO UPDATE SET calls = calls + excluded.calls,
+                     input_tokens = input_tokens + excluded.input_tokens,
+                     cached_tokens = cached_tokens + excluded.cached_tokens,
+                     output_tokens = output_tokens + excluded.output_tokens,
+                     reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens, nano = nano + excluded.nano",
+                params![
+                    key.tenant,
+                    key.day,
+                    key.key,
+                    key.model,
+                    key.provider,
+                    key.purpose,
+                    sum.calls,
+                    input,
+                    cached,
+                    output,
+                    reasoning,
+                    sum.nano
+                ],
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// What tenants and the service (`None`) have spent from one bucket up to
+/// another.
+pub(super) fn history(tx: &Tx<'_>, from: Bucket, to: Bucket) -> Result<Vec<(Option<i64>, Bucket, i64)>, Error> {
+    // By tenant, since that is how the rows lie.
+    let sql = "SELECT s.tenant_no, s.bucket, s.nano
+               FROM (SELECT -1 AS no UNION ALL SELECT no FROM tenants WHERE status <> 'deleted') t
+               CROSS JOIN spend s ON s.tenant_no = t.no AND s.bucket >= ?1 AND s.bucket < ?2";
+    tx.all(sql, [from.0, to.0], |row| {
+        let tenant = Some(row.get(0)?).filter(|no| *no != SERVICE);
+        Ok((tenant, Bucket(row.get(1)?), row.get(2)?))
+    })
+}
+
+/// What was spent of each total, in the order of the keys.
+pub(super) fn totals(tx: &Tx<'_>, keys: &[TotalKey]) -> Result<Vec<i64>, Error> {
+    let read = |key: &TotalKey| {
+        let (kind, tenant, id) = key.columns();
+        let sql = "SELECT nano FROM spend_totals WHERE kind = ?1 AND tenant_no = ?2 AND id = ?3";
+        Ok(tx.one(sql, params![kind, tenant, id], |row| row.get(0))?.unwrap_or(0))
+    };
+    keys.iter().map(read).collect()
+}
+
+/// What a job has cost so far, over all its attempts.
+pub(super) fn cost_of_job(tx: &Tx<'_>, tenant: i64, no: i64) -> Result<Usd, Error> {
+    let nano = totals(tx, &[TotalKey::Job(tenant, no)])?;
+    Ok(Usd::from_nano(nano.first().copied().unwrap_or(0)))
+}
+
+/// The public ids of tenants, by their row numbers.
+pub(super) fn tenant_ids(tx: &Tx<'_>, numbers: &BTreeSet<i64>) -> Result<BTreeMap<i64, String>, Error> {
+    let mut ids = BTreeMap::new();
+    for no in numbers {
+        if let Some(id) = tx.one("SELECT id FROM tenants WHERE no = ?1", [no], |row| row.get(0))? {
+            ids.insert(*no, id);
+        }
+    }
+    Ok(ids)
+}
