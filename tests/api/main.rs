@@ -45,6 +45,7 @@ mod queue;
 mod openapi;
 mod quick_start;
 mod reload;
+mod responses;
 mod retention;
 mod packaged;
 mod prices;
