@@ -13,9 +13,11 @@ mod credentials;
 mod document;
 mod edit;
 mod fault;
+mod files;
 mod legacy;
 mod models;
 mod places;
+mod prices;
 mod reader;
 mod s3;
 mod sections;
@@ -36,8 +38,10 @@ pub use budget::{BudgetSection, BudgetWindow};
 pub use callers::{CorsSection, LimitsSection, Origins};
 pub use edit::{EditError, FileEdit};
 pub use fault::Fault;
+pub use files::FilesSection;
 pub use models::{ModelsSection, OnHangup};
 pub use places::Places;
+pub use prices::PricesSection;
 pub use reader::{Origin, Shown};
 pub use s3::S3Section;
 pub use sections::{AuthSection, DataSection, JobsSection, LogSection, Secret, ServerSection};
@@ -86,10 +90,14 @@ pub struct Config {
     pub web: WebSection,
     /// Language models.
     pub models: ModelsSection,
+    /// What models cost.
+    pub prices: PricesSection,
     /// Agents.
     pub agent: AgentSection,
     /// What may be spent.
     pub budget: BudgetSection,
+    /// Files for language models, and batches of calls.
+    pub files: FilesSection,
     /// How much callers may use.
     pub limits: LimitsSection,
     /// Web pages that may call.
@@ -165,8 +173,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
         outbound: OutboundSection::read(&mut reader),
         web: WebSection::read(&mut reader),
         models: ModelsSection::read(&mut reader),
+        prices: PricesSection::read(&mut reader),
         agent: AgentSection::read(&mut reader),
         budget: BudgetSection::read(&mut reader),
+        files: FilesSection::read(&mut reader),
         limits: LimitsSection::read(&mut reader),
         cors: CorsSection::read(&mut reader),
         log: LogSection::read(&mut reader),

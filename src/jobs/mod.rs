@@ -39,6 +39,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 pub use handler::{AGENT, Call, Class, Handler, Outcome, Registry, Run};
+pub use json::one_line;
 pub use routes::routes;
 pub use steps::Steps;
 pub use types::{ErrorClass, Failure, JobId, Status};

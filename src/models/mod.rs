@@ -3,15 +3,20 @@
 
 mod admin;
 mod attempt;
+mod audio;
+pub mod batches;
 mod breaker;
 mod call;
 mod echo;
+mod embeddings;
 pub mod estimate;
 mod failure;
+pub mod files;
 pub mod form;
 mod frames;
 pub mod headers;
 mod json;
+mod list;
 mod metrics;
 mod payer;
 pub mod price;
@@ -22,6 +27,8 @@ pub mod responses;
 mod routes;
 mod setup;
 mod sql;
+#[cfg(test)]
+mod testing;
 pub mod tokens;
 pub mod usage;
 

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::provider::Table;
-use super::{Body, Call, Endpoint, Gateway, Reply, admin, echo, headers, payer};
+use super::{Body, Call, Endpoint, Gateway, Reply};
+use super::{admin, audio, batches, echo, embeddings, files, headers, payer, price};
 use crate::auth::{Caller, ModelsUse};
 use crate::http::openapi::{Answer, Operation};
 use crate::http::query::NoQuery;
@@ -49,7 +50,11 @@ pub fn routes() -> Routes {
         })
         .with_openai_errors()
         .and(super::responses::routes())
-        .and(admin::routes())
+        .and(embeddings::routes())
+        .and(audio::routes())
+        .and(files::routes())
+        .and(batches::routes())
+        .and(price::routes(admin::routes()))
 }
 
 /// An answer with the headers that say what it cost.

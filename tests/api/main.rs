@@ -47,6 +47,7 @@ mod reload;
 mod responses;
 mod retention;
 mod packaged;
+mod prices;
 mod proxies;
 mod quota;
 mod rotation;
