@@ -40,6 +40,7 @@ mod jobs;
 mod keys;
 mod limits;
 mod listing;
+mod models;
 mod queue;
 mod openapi;
 mod quick_start;

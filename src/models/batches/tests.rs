@@ -51,7 +51,7 @@ fn problem(status: u16, code: &'static str) -> Problem {
 
 fn answer(status: u16, n: u64) -> Reply {
     let receipt = Receipt {
-        cost: Usd::ZERO,
+        cost: Some(Usd::ZERO),
         model: "m".into(),
         provider: "p".into(),
         fallbacks: 0,
