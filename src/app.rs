@@ -35,7 +35,7 @@ use crate::users::{self, Users};
 use crate::vault::{self, Vault};
 use crate::{backups, docs, health, s3, setup, status, tls};
 use models::Models;
-use parts::{build_auth, build_backups, build_batches, build_outbound, build_registry, job_limits, lock, open_db};
+use parts::{build_auth, build_backups, build_outbound, build_registry, job_limits, lock, open_db};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);

@@ -53,8 +53,8 @@ pub(super) async fn last_no(db: &Db) -> Result<i64, db::Error> {
 impl Models {
     pub(super) async fn open(parts: Parts<'_>, metrics: &Metrics) -> Result<Self, BuildError> {
         let Parts { config, db, vault, clock, ids, outbound, budgets } = parts;
-        let ceiling = config.prices.ceiling.map(|(input, output)| Ceiling { input, output });
-        let prices = Prices::open(db.clone(), clock.clone(), ceiling).await?;
+        let ceiling = config.prices.unknown.map(|(input, output)| Ceiling { input, output });
+        let prices = Prices::open(db, clock.clone(), ceiling).await?;
         let over = models::Parts {
             db: db.clone(),
             vault: vault.clone(),

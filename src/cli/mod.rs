@@ -25,6 +25,7 @@ mod model;
 mod openapi;
 mod output;
 mod password;
+mod price;
 mod reload;
 mod restore;
 mod serve;
@@ -99,6 +100,8 @@ enum Verb {
     Job(job::Arguments),
     /// Providers of language models, and what stands for their models
     Model(model::Arguments),
+    /// Show and set what language models cost
+    Price(price::Arguments),
     /// List, show, cancel batches of calls to language models
     Batch(batch::Arguments),
     /// List, renew, revoke certificates
@@ -150,6 +153,7 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Key(arguments) => finish(key::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),
         Verb::Model(arguments) => finish(model::run(&arguments)),
+        Verb::Price(arguments) => finish(price::run(&arguments)),
         Verb::Cert(arguments) => finish(cert::run(&arguments)),
         Verb::Backup(arguments) => finish(backup::run(&arguments)),
         Verb::Batch(arguments) => finish(batch::run(&arguments)),

@@ -17,6 +17,7 @@ mod files;
 mod legacy;
 mod models;
 mod places;
+mod prices;
 mod reader;
 mod s3;
 mod sections;
@@ -40,6 +41,7 @@ pub use fault::Fault;
 pub use files::FilesSection;
 pub use models::{ModelsSection, OnHangup};
 pub use places::Places;
+pub use prices::PricesSection;
 pub use reader::{Origin, Shown};
 pub use s3::S3Section;
 pub use sections::{AuthSection, DataSection, JobsSection, LogSection, Secret, ServerSection};
@@ -88,6 +90,8 @@ pub struct Config {
     pub web: WebSection,
     /// Language models.
     pub models: ModelsSection,
+    /// What models cost.
+    pub prices: PricesSection,
     /// Agents.
     pub agent: AgentSection,
     /// What may be spent.
@@ -169,6 +173,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
         outbound: OutboundSection::read(&mut reader),
         web: WebSection::read(&mut reader),
         models: ModelsSection::read(&mut reader),
+        prices: PricesSection::read(&mut reader),
         agent: AgentSection::read(&mut reader),
         budget: BudgetSection::read(&mut reader),
         files: FilesSection::read(&mut reader),

@@ -195,13 +195,7 @@ impl Inner {
     }
 
     /// A tenant's job that the service itself has thought of.
-    pub(super) fn of_tenant(
-        &self,
-        tenant: i64,
-        id: JobId,
-        handler: &'static str,
-        input: &serde_json::Value,
-    ) -> NewJob {
+    pub(super) fn of_tenant(&self, tenant: i64, id: JobId, handler: &'static str, input: &serde_json::Value) -> NewJob {
         NewJob {
             id,
             tenant,

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::provider::Table;
 use super::{Body, Call, Endpoint, Gateway, Reply};
-use super::{admin, audio, batches, echo, embeddings, files, headers, payer};
+use super::{admin, audio, batches, echo, embeddings, files, headers, payer, price};
 use crate::auth::{Caller, ModelsUse};
 use crate::http::openapi::{Answer, Operation};
 use crate::http::query::NoQuery;
@@ -54,7 +54,7 @@ pub fn routes() -> Routes {
         .and(audio::routes())
         .and(files::routes())
         .and(batches::routes())
-        .and(admin::routes())
+        .and(price::routes(admin::routes()))
 }
 
 /// An answer with the headers that say what it cost.

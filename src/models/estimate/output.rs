@@ -66,16 +66,15 @@ fn whole(body: &Fields, name: &str) -> Result<Option<u64>, Problem> {
     }
 }
 
-/// Limits the output of a call to so many tokens, over all choices, in the field
-/// that the request limits it by, or else in the one that its model knows. A
-/// limit that is lower already stays.
+/// Limits each output of a call to so many tokens, in the field that the request
+/// limits it by, or else in the one that its model knows. A limit that is lower
+/// already stays; of several choices each may have so many.
 pub fn with_output_limit(endpoint: Endpoint, body: &mut Fields, limit: u64) {
-    let choices = if endpoint == Endpoint::ChatCompletions { choices(body).unwrap_or(1) } else { 1 };
-    let each = (limit / choices).max(1);
+    let limit = limit.max(1);
     let mut is_set = false;
     for name in limits(endpoint) {
         if let Ok(Some(asked)) = whole(body, name) {
-            body.insert((*name).into(), number(asked.min(each)));
+            body.insert((*name).into(), number(asked.min(limit)));
             is_set = true;
         }
     }
@@ -91,7 +90,7 @@ pub fn with_output_limit(endpoint: Endpoint, body: &mut Fields, limit: u64) {
         Endpoint::Responses => "max_output_tokens",
         Endpoint::Embeddings | Endpoint::AudioTranscriptions | Endpoint::AudioSpeech => return,
     };
-    body.insert(name.into(), number(each));
+    body.insert(name.into(), number(limit));
 }
 
 /// Models that refuse `max_tokens`, which all others know.

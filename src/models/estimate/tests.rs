@@ -320,8 +320,8 @@ fn output_is_limited_in_the_field_that_counts() {
         json!({ "model": "m", "max_tokens": 9, "max_completion_tokens": null })
     );
     assert_eq!(limited(ChatCompletions, json!({ "max_tokens": 5 }), 9), json!({ "max_tokens": 5 }));
-    assert_eq!(limited(ChatCompletions, json!({ "max_tokens": 99, "n": 4 }), 9), json!({ "max_tokens": 2, "n": 4 }));
-    assert_eq!(limited(ChatCompletions, json!({ "n": 4 }), 1), json!({ "max_tokens": 1, "n": 4 }));
+    assert_eq!(limited(ChatCompletions, json!({ "max_tokens": 99, "n": 4 }), 9), json!({ "max_tokens": 9, "n": 4 }));
+    assert_eq!(limited(ChatCompletions, json!({ "n": 4 }), 0), json!({ "max_tokens": 1, "n": 4 }));
     assert_eq!(limited(Responses, json!({}), 9), json!({ "max_output_tokens": 9 }));
     assert_eq!(limited(Embeddings, json!({}), 9), json!({}));
 }
@@ -384,7 +384,7 @@ proptest! {
             ..Sheet::default()
         }, Vocabulary::Unknown).expect("a price");
         let output = estimate(Endpoint::ChatCompletions, &body, &price).expect("an estimate").output;
-        prop_assert!(output <= limit.max(n));
+        prop_assert!(output <= limit * n);
         prop_assert!(asked.is_none_or(|asked| output <= asked * n));
     }
 }

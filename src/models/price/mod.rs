@@ -3,15 +3,20 @@
 //! database before an answer says that something has changed.
 
 mod rate;
+mod routes;
+mod sql;
 mod table;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use rate::{LongContext, NoPrice, Price, Sheet, Unit};
 
+pub(super) use routes::routes;
+
 use crate::clock::Clock;
+use crate::db::{self, Db};
 use crate::money::Usd;
-use table::{Table, names, shipped};
+use table::{Entry, Table, names, shipped};
 
 /// What is taken for a model that has no price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +34,7 @@ pub struct Prices(Arc<Inner>);
 struct Inner {
     clock: Clock,
     own: RwLock<Arc<Table>>,
-    ceiling: Option<Arc<Price>>,
+    ceiling: Option<(Ceiling, Arc<Price>)>,
 }
 
 impl Prices {
@@ -39,8 +44,24 @@ impl Prices {
         Self::new(Clock::system(), None)
     }
 
+    /// Those, and the administrator's over them.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn open(db: &Db, clock: Clock, ceiling: Option<Ceiling>) -> Result<Self, db::Error> {
+        let prices = Self::new(clock, ceiling);
+        let mut own = Table::default();
+        for row in db.read(sql::all).await? {
+            let entry = Entry::new(&row.model, row.sheet, Some(row.updated_at));
+            let entry = entry.map_err(|fault| sql::unreadable(&row.model, fault))?;
+            own.set(&row.model, row.from, Arc::new(entry));
+        }
+        prices.change(|table| *table = own);
+        Ok(prices)
+    }
+
     fn new(clock: Clock, ceiling: Option<Ceiling>) -> Self {
-        let ceiling = ceiling.map(|Ceiling { input, output }| Arc::new(Price::ceiling(input, output)));
+        let ceiling = ceiling.map(|ceiling| (ceiling, Arc::new(Price::ceiling(ceiling.input, ceiling.output))));
         Self(Arc::new(Inner { clock, own: RwLock::default(), ceiling }))
     }
 
@@ -54,11 +75,18 @@ impl Prices {
         let (names, now) = (names(provider, model), self.0.clock.now());
         let own = self.own();
         let entry = own.find(&names, now).or_else(|| shipped().table.find(&names, now));
-        entry.map(|entry| entry.price.clone()).or_else(|| self.0.ceiling.clone())
+        entry.map(|entry| entry.price.clone()).or_else(|| self.0.ceiling.as_ref().map(|(_, price)| price.clone()))
     }
 
     fn own(&self) -> Arc<Table> {
         self.0.own.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the administrator's prices. Whoever reads them sees all of it or
+    /// nothing.
+    fn change(&self, change: impl FnOnce(&mut Table)) {
+        let mut own = self.0.own.write().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut own));
     }
 }
 

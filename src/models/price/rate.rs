@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::budgets::Tokens;
+use crate::clock::Timestamp;
 use crate::models::tokens::Vocabulary;
 use crate::money::Usd;
 
@@ -18,6 +19,9 @@ const MINUTE: i128 = 60;
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ModelPriceRates")]
 pub struct Sheet {
+    /// The moment that it counts from; from ever when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_from: Option<Timestamp>,
     /// A million tokens of input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_usd_per_million: Option<Usd>,

@@ -46,11 +46,11 @@ pub(super) struct Table(HashMap<Box<str>, Vec<(Timestamp, Arc<Entry>)>>);
 
 impl Table {
     /// Adds a price, in the place of one that counts from the same moment.
-    pub(super) fn set(&mut self, model: &str, from: Timestamp, entry: Entry) {
+    pub(super) fn set(&mut self, model: &str, from: Timestamp, entry: Arc<Entry>) {
         let entries = self.0.entry(model.into()).or_default();
         match entries.binary_search_by_key(&from, |(from, _)| *from) {
-            Ok(place) => entries[place].1 = Arc::new(entry),
-            Err(place) => entries.insert(place, (from, Arc::new(entry))),
+            Ok(place) => entries[place].1 = entry,
+            Err(place) => entries.insert(place, (from, entry)),
         }
     }
 
@@ -145,7 +145,6 @@ struct File {
 /// sheet.
 struct FileEntry {
     model: String,
-    effective_from: Option<Timestamp>,
     sheet: Sheet,
 }
 
@@ -156,8 +155,7 @@ impl<'de> Deserialize<'de> for FileEntry {
         }
         let mut fields = toml::Table::deserialize(deserializer)?;
         let model = fields.remove("model").ok_or_else(|| de::Error::missing_field("model"))?;
-        let effective_from = fields.remove("effective_from").map(own).transpose()?;
-        Ok(Self { model: own(model)?, effective_from, sheet: own(fields.into())? })
+        Ok(Self { model: own(model)?, sheet: own(fields.into())? })
     }
 }
 
@@ -165,13 +163,13 @@ impl Shipped {
     fn read(text: &str) -> Result<Self, String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
         let mut table = Table::default();
-        for FileEntry { model, effective_from, sheet } in file.price {
-            let from = effective_from.unwrap_or(ALWAYS);
+        for FileEntry { model, mut sheet } in file.price {
+            let from = sheet.effective_from.take().unwrap_or(ALWAYS);
             if table.at(&model, from).is_some_and(|(other, _)| *other == from) {
                 return Err(format!("{model} has two prices from {from}"));
             }
             let entry = Entry::new(&model, sheet, None).map_err(|fault| format!("{model}: {fault}"))?;
-            table.set(&model, from, entry);
+            table.set(&model, from, Arc::new(entry));
         }
         Ok(Self { source: file.source, as_of: file.as_of, table })
     }
@@ -253,7 +251,7 @@ mod tests {
         let mut table = Table::default();
         let entry = |input: i64| {
             let sheet = Sheet { input_usd_per_million: Some(Usd::from_nano(input)), ..Sheet::default() };
-            Entry::new("a", sheet, None).expect("a price")
+            Arc::new(Entry::new("a", sheet, None).expect("a price"))
         };
         let at = Timestamp::from_micros;
         table.set("a", at(10), entry(1));

@@ -280,7 +280,8 @@ fn failed(problem: &Problem) -> Ending {
 fn refused(answer: &Answer) -> Ending {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let error = &body["error"];
-    let message = error["message"].as_str().map_or_else(|| format!("the provider answered {}", answer.status), Into::into);
+    let message =
+        error["message"].as_str().map_or_else(|| format!("the provider answered {}", answer.status), Into::into);
     Ending::failed(error["code"].as_str().unwrap_or("invalid_prompt"), message)
 }
 

@@ -140,12 +140,7 @@ async fn delete(
     Ok(web::Json(Deleted { id: id.to_string(), object: "response", deleted: true }))
 }
 
-async fn cancel(
-    caller: User,
-    responses: Service,
-    id: web::Path<String>,
-    _: NoQuery,
-) -> Result<HttpResponse, Problem> {
+async fn cancel(caller: User, responses: Service, id: web::Path<String>, _: NoQuery) -> Result<HttpResponse, Problem> {
     let stored = responses.0.cancel(caller.tenant.no, response_id(&id)?).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(stored.object))
 }
