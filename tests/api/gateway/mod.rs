@@ -77,5 +77,5 @@ pub fn streamed() -> Value {
 }
 
 pub fn hello() -> Script {
-    Script::reply("Hello there.").used(1000, 500)
+    Script::reply("Hello there.").used(1000, 50)
 }
