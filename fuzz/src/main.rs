@@ -33,6 +33,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("page", outside::page),
     ("robots", outside::robots),
     ("backup", outside::backup),
+    ("form", outside::form),
+    ("batch", outside::batch),
     ("request", service::request),
 ];
 

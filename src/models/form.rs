@@ -6,8 +6,8 @@ mod tests;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-#[cfg(test)]
-use reader::FormReader;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::models) use reader::{FormLimits, FormReader};
 pub(in crate::models) use reader::{FormBody, PartReader, WholeForm};
 
 use crate::id::{hex, random_bytes};
