@@ -8,6 +8,7 @@ macro_rules! say {
 
 mod admin;
 mod backup;
+mod budget;
 mod cert;
 mod check;
 mod completions;
@@ -93,6 +94,8 @@ enum Verb {
     Tenant(tenant::Arguments),
     /// Make, list, rotate, revoke API keys
     Key(key::Arguments),
+    /// Show and set what may be spent
+    Budget(budget::Arguments),
     /// Submit, list, follow, cancel jobs
     Job(job::Arguments),
     /// List, renew, revoke certificates
@@ -142,6 +145,7 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Admin(arguments) => finish(admin::run(&arguments)),
         Verb::Tenant(arguments) => finish(tenant::run(&arguments)),
         Verb::Key(arguments) => finish(key::run(&arguments)),
+        Verb::Budget(arguments) => finish(budget::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),
         Verb::Cert(arguments) => finish(cert::run(&arguments)),
         Verb::Backup(arguments) => finish(backup::run(&arguments)),
