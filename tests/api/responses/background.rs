@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Bench, id, own_question, question, text, with};
-use crate::support::upstream::{Fault, Gate, Script};
 use crate::support::eventually;
+use crate::support::upstream::{Fault, Gate, Script};
 
 fn background(body: Value) -> Value {
     with(body, json!({ "background": true }))
@@ -208,7 +208,7 @@ fn what_goes_wrong_is_told_by_the_response() {
 fn a_job_that_is_cancelled_takes_its_response_along() {
     let bench = Bench::start();
     let gate = Gate::new();
-    bench.upstream.usually(Script::reply("Hello there.").behind(&gate));
+    bench.upstream.usually(Script::tokens(10, 20).chunks(20).waits_after(5, &gate));
     let begun = bench.create(&background(question()));
     bench.upstream.wait_for_requests(1);
     let jobs = bench.client.get("/v1/jobs?tool=response.create").expect(200);

@@ -114,9 +114,9 @@ fn what_cannot_be_done_is_refused_by_name() {
     refused(unknown, "previous_response_not_found", Some("previous_response_id"));
     refused(json!({ "max_output_tokens": -1 }), "invalid_request", Some("max_output_tokens"));
     assert!(bench.upstream.requests().is_empty(), "nobody was asked");
-    // A provider with the interface may have such tools.
-    bench.create(&with(own_question(), json!({ "tools": [{ "type": "web_search" }] })));
-    assert_eq!(bench.upstream.last_request().json()["tools"][0]["type"], "web_search");
+    // A provider with the interface may have such tools, but at a price that nobody knows.
+    let body = with(own_question(), json!({ "tools": [{ "type": "web_search" }] }));
+    bench.client.post("/v1/responses", &body).openai_error(400, "unknown_price", Some("tools[0]"));
 }
 
 #[test]
@@ -133,7 +133,8 @@ fn the_providers_own_refusals_are_passed_on() {
 fn a_test_key_is_answered_by_the_echo() {
     let bench = Bench::start_with(Setup::real());
     let tenant = bench.server.tenant("another");
-    let client = bench.server.anyone().with_key(&bench.server.key_with(&tenant, &json!({ "test": true })));
+    let client =
+        bench.server.anyone().with_key(&bench.server.key_with(&tenant, &json!({ "name": "test", "test": true })));
     for body in [question(), own_question()] {
         let response = client.post("/v1/responses", &body).expect(200);
         assert_eq!(text(&response), "Say hello.");
