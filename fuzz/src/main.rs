@@ -33,6 +33,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("page", outside::page),
     ("robots", outside::robots),
     ("backup", outside::backup),
+    ("stream", outside::stream),
+    ("model", outside::model),
     ("request", service::request),
 ];
 

@@ -76,3 +76,20 @@ pub fn backup(input: &[u8]) {
         assert_eq!(written, text);
     }
 }
+
+/// A stream of a model, cut anywhere: what is counted of it does not depend on
+/// where.
+pub fn stream(input: &[u8]) {
+    let [kind, cut, bytes @ ..] = input else { return };
+    let [whole, cut] = agentd::models::fuzzing::stream(*kind, bytes, usize::from(*cut) * bytes.len() / 255);
+    assert_eq!(whole, cut);
+}
+
+/// A request to a model, and an answer: counted or refused, and limiting the
+/// output makes no call cost more.
+pub fn model(input: &[u8]) {
+    let Some((kind, bytes)) = input.split_first() else { return };
+    if let Some((whole, limited)) = agentd::models::fuzzing::model(*kind, bytes) {
+        assert!(limited <= whole, "{limited} is more than {whole}");
+    }
+}

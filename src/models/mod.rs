@@ -10,6 +10,8 @@ pub mod estimate;
 mod failure;
 pub mod form;
 mod frames;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod headers;
 mod json;
 mod metrics;
