@@ -86,7 +86,7 @@ impl Inner {
             Reply::Stream(streamed) => streamed.receipt.clone(),
         };
         let head = Head::new(id, &asked.create, &receipt.model, now);
-        let own = Own::new(id, &asked.create);
+        let own = Own::new(&asked.create, &head);
         let keep = asked.create.store.then(|| Keep {
             inner: self.clone(),
             tenant: asked.payer.tenant,

@@ -147,13 +147,12 @@ impl<'a> Making<'a> {
         let Some(reply) = stop.run_until_cancelled(self.inner.ask(&plan)).await else {
             return self.cut_off().await;
         };
-        let own = Own::new(self.id, &asked.create);
         match reply {
             Err(problem) => self.end(&failed(&problem)).await,
             Ok(Reply::Whole(answer)) if !(200..300).contains(&answer.status) => self.end(&refused(&answer)).await,
             Ok(Reply::Whole(answer)) => {
                 let head = self.head(&answer.receipt.model);
-                match plan.whole(&answer, own, head.clone()) {
+                match plan.whole(&answer, Own::new(&asked.create, &head), head.clone()) {
                     Err(problem) => self.end(&failed(&problem)).await,
                     Ok(finished) => {
                         let events = replay(&head, &finished, self.next);
@@ -164,6 +163,7 @@ impl<'a> Making<'a> {
             }
             Ok(Reply::Stream(streamed)) => {
                 let head = self.head(&streamed.receipt.model);
+                let own = Own::new(&asked.create, &head);
                 let events = Events::new(plan.source(own, head, self.next));
                 self.follow(streamed, events).await
             }

@@ -176,6 +176,11 @@ impl Head {
         Self { id, fields }
     }
 
+    /// When it was asked for, in seconds since 1970.
+    pub fn created_at(&self) -> &Value {
+        self.fields.get("created_at").unwrap_or(&Value::Null)
+    }
+
     /// Which model answers is known only when it does.
     pub fn set_model(&mut self, model: &str) {
         self.fields.insert("model".into(), model.into());

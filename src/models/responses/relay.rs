@@ -19,9 +19,11 @@ pub(super) struct Own {
 }
 
 impl Own {
-    pub fn new(id: ResponseId, create: &Create) -> Self {
+    pub fn new(create: &Create, head: &Head) -> Self {
+        let id = head.id;
         let own = json!({
-            "id": id.to_string(), "background": create.background, "store": create.store,
+            "id": id.to_string(), "created_at": head.created_at(), "background": create.background,
+            "store": create.store,
             "previous_response_id": create.previous.map(|id| id.to_string()),
         });
         let fields = match own {

@@ -311,9 +311,9 @@ pub(super) fn clear_tenant(tx: &Tx<'_>, tenant: i64) -> Result<bool, Error> {
         params![tenant, MOST_DELETED],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    let all = found.len() < MOST_DELETED;
     let wanted = found.len();
-    Ok(!(all && delete_some(tx, found)? == wanted))
+    let deleted = delete_some(tx, found)?;
+    Ok(deleted < wanted || wanted == MOST_DELETED)
 }
 
 fn delete_some(tx: &Tx<'_>, found: Vec<(i64, usize)>) -> Result<usize, Error> {
