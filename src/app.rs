@@ -35,7 +35,7 @@ use crate::users::{self, Users};
 use crate::vault::{self, Vault};
 use crate::{backups, docs, health, s3, setup, status, tls};
 use models::Models;
-use parts::{build_auth, build_backups, build_outbound, build_registry, job_limits, lock, open_db};
+use parts::{build_auth, build_backups, build_budgets, build_outbound, build_registry, job_limits, lock, open_db};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -51,6 +51,13 @@ pub struct Extras {
     pub paying: Option<fn(&Budgets) -> Vec<Handler>>,
     /// Migrations after those of this binary.
     pub migrations: Vec<db::migrate::Migration>,
+}
+
+impl Extras {
+    fn handlers(self, budgets: &Budgets) -> Vec<Handler> {
+        let paying = self.paying.map(|make| make(budgets)).unwrap_or_default();
+        self.handlers.into_iter().chain(paying).collect()
+    }
 }
 
 /// How the process was started.
@@ -183,26 +190,19 @@ impl App {
     ///
     /// # Errors
     /// When the folder, the database or a secret cannot be used.
-    pub async fn build(config: &Config, start: Start, extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
-        let clock = extras.clock.unwrap_or_else(Clock::system);
+    pub async fn build(config: &Config, start: Start, mut extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
+        let clock = extras.clock.clone().unwrap_or_else(Clock::system);
         let lock = lock(config)?;
         let certificates = Certificates::default();
         let kept = tls::Kept::open(config, &certificates, &clock)?;
         let metrics = Metrics::new();
-        let db = open_db(config, start.progress, extras.migrations, &metrics)?;
+        let db = open_db(config, start.progress, std::mem::take(&mut extras.migrations), &metrics)?;
         let vault = Vault::open(&db, &config.data).await?;
         let auth = Arc::new(build_auth(config, &clock)?);
         let ids = IdSource::new(clock.clone(), models::last_no(&db).await?);
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
         load_tenants(config, &tenants).await?;
-        let parts = budgets::Parts {
-            db: db.clone(),
-            clock: clock.clone(),
-            ids: ids.clone(),
-            settings: config.budget.clone(),
-            runtime: jobs_on.clone(),
-        };
-        let budgets = Budgets::open(parts, &metrics).await?;
+        let budgets = build_budgets(config, &db, &clock, &ids, &jobs_on, &metrics).await?;
         let secure = config.tls.mode != TlsMode::Off;
         let users = Arc::new(Users::new(db.clone(), clock.clone(), auth.clone(), secure));
         users.load().await?;
@@ -234,11 +234,19 @@ impl App {
         let own = [acme::handler(&acme)].into_iter().chain(models.handlers());
         let own = own.chain(backups::handlers(&backups)).collect();
         let search_key = SearchKey::default();
-        let more = extras.handlers.into_iter().chain(extras.paying.map(|make| make(&budgets)).unwrap_or_default());
-        let registry = build_registry(config, &outbound, own, &search_key, more.collect())?;
+        let more = extras.handlers(&budgets);
+        let registry = build_registry(config, &outbound, own, &search_key, more)?;
         let (limits, quotas) = (job_limits(config), auth.limits().clone());
-        let parts =
-            jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
+        let parts = jobs::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids,
+            registry,
+            limits,
+            quotas,
+            budgets: budgets.clone(),
+            runtime: jobs_on,
+        };
         let jobs = Jobs::new(parts, &metrics)?;
         models.begin(&jobs);
         let process = ProcessMetrics::new(&metrics, &clock)?;

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry as Metrics;
+use tokio::runtime::Handle;
 
 use super::BuildError;
 use crate::auth::{Auth, KeyHasher};
 use crate::backups::Backups;
+use crate::budgets::{self, Budgets};
 use crate::clock::Clock;
 use crate::config::{Config, SearchProvider, Secret, TlsMode};
 use crate::db::{self, Db, FolderLock, OpenError, Progress};
 use crate::http::cors::Cors;
+use crate::id::IdSource;
 use crate::jobs::{self, Handler, Registry};
 use crate::limits::Limits;
 use crate::outbound::{self, Outbound};
@@ -100,6 +103,19 @@ fn db_options(config: &Config, progress: Progress, more_migrations: Vec<db::migr
         progress,
         more_migrations,
     }
+}
+
+/// What may be spent and was.
+pub(super) async fn build_budgets(
+    config: &Config,
+    db: &Db,
+    clock: &Clock,
+    ids: &IdSource,
+    runtime: &Handle,
+    metrics: &Metrics,
+) -> Result<Budgets, budgets::OpenError> {
+    let (db, clock, ids, runtime) = (db.clone(), clock.clone(), ids.clone(), runtime.clone());
+    Budgets::open(budgets::Parts { db, clock, ids, settings: config.budget.clone(), runtime }, metrics).await
 }
 
 /// The way out of the service.

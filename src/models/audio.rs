@@ -8,11 +8,24 @@ use super::form::WholeForm;
 use super::routes::{MODEL_BODY, Passed, answered, called, response};
 use super::{Body, Call, Endpoint, Gateway, payer};
 use crate::auth::{Caller, ModelsUse};
+use crate::http::openapi::Answer;
 use crate::http::query::NoQuery;
 use crate::http::{Json, Problem, Routes};
 
 /// Bytes of a form with a recording, as OpenAI has it, and of what is around it.
 const RECORDING: u64 = (25 << 20) + (64 << 10);
+
+/// What a sound can come as.
+const SOUNDS: [&str; 8] = [
+    "audio/mpeg",
+    "audio/aac",
+    "audio/flac",
+    "audio/opus",
+    "audio/pcm",
+    "audio/wav",
+    "application/octet-stream",
+    "text/event-stream",
+];
 
 /// The routes of speech.
 #[must_use]
@@ -50,13 +63,7 @@ pub fn routes() -> Routes {
                 .example("hello", json!({ "model": "tts-1", "voice": "alloy", "input": "Hello." }))
                 .answer(
                     StatusCode::OK,
-                    ["audio/aac", "audio/flac", "audio/opus", "audio/pcm", "audio/wav", "application/octet-stream"]
-                        .into_iter()
-                        .fold(
-                            answered("The sound, in the format that was asked for.").or_text("audio/mpeg"),
-                            |it, media| it.or_text(media),
-                        )
-                        .or_text("text/event-stream"),
+                    SOUNDS.into_iter().fold(answered("The sound, in the format that was asked for."), Answer::or_text),
                 )
         })
         .with_openai_errors()

@@ -14,6 +14,8 @@ mod failure;
 pub mod files;
 pub mod form;
 mod frames;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod headers;
 mod json;
 mod list;

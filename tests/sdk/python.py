@@ -547,23 +547,32 @@ def errors_in_mid_stream():
         assert text == "hello hello hello" and error.message, (text, error)
 
 
-def timeouts_cancel_the_provider():
+def timeouts():
     model = "gpt-4o"
     script(model, fault="hang_before")
-    before = upstream("state")["counts"]
+    asked = upstream("state")["counts"]["requests"]
     impatient = client_of(KEY, timeout=0.3)
     try:
         impatient.chat.completions.create(model=model, messages=HELLO)
         raise AssertionError("no timeout")
     except openai.APITimeoutError:
         pass
+    assert upstream("state")["counts"]["requests"] == asked + 1, "it was asked again"
+
+
+def hanging_up_cancels_the_stream():
+    model = "gpt-4o"
+    script(model, used={"input": 10, "output": 8}, fault={"hang_after": 2})
+    before = upstream("state")["counts"]
+    stream = chat(model=model, stream=True)
+    assert any(chunk.choices and chunk.choices[0].delta.content for chunk in stream)
+    stream.close()
 
     def cancelled():
         counts = upstream("state")["counts"]
         return counts["cancelled"] == before["cancelled"] + 1 and counts["active"] == before["active"]
 
     eventually("the provider is left alone", cancelled)
-    assert upstream("state")["counts"]["requests"] == before["requests"] + 1, "it was asked again"
 
 
 RESPONSES = [
@@ -602,7 +611,8 @@ CHECKS = [
     errors_of_rate,
     errors_of_the_provider,
     errors_in_mid_stream,
-    timeouts_cancel_the_provider,
+    timeouts,
+    hanging_up_cancels_the_stream,
 ]
 
 

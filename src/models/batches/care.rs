@@ -45,8 +45,9 @@ impl Batches {
     /// Clears away all batches of a deleted tenant, before its files. What cannot
     /// be is left for the next start.
     pub async fn clear_tenant(&self, tenant: i64) {
-        for running in self.0.running().values().filter(|running| running.tenant == tenant) {
-            running.stop.cancel();
+        // What is being worked on must write no more rows.
+        while self.0.stop_working(tenant) > 0 {
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
         let work = async {
             while self.0.db.write(move |tx| sql::clear_tenant(tx, tenant)).await? {}
@@ -59,6 +60,13 @@ impl Batches {
 }
 
 impl Inner {
+    /// Tells the work on a tenant's batches to stop; how many have not yet.
+    fn stop_working(&self, tenant: i64) -> usize {
+        let running = self.running();
+        let of_tenant = running.values().filter(|running| running.tenant == tenant);
+        of_tenant.inspect(|running| running.stop.cancel()).count()
+    }
+
     /// Submits what is due; how long it may be until something is again.
     async fn look(&self, jobs: &Jobs) -> Result<Duration, db::Error> {
         let now = self.clock.now();

@@ -463,12 +463,13 @@ proptest! {
         let bench = Bench::new();
         let lines = scripts.len() as u64;
         let scripts = Arc::new(scripts);
+        let place = |n: u64| usize::try_from(n).expect("small") - 1;
         let asked = |reaction: Reaction| matches!(reaction, Reaction::Refused(429) | Reaction::Status(503));
         bench.place.run(async {
             let service = || {
                 let scripts = scripts.clone();
                 bench.batches(concurrency, move |n, before| {
-                    let script = &scripts[n as usize - 1];
+                    let script = &scripts[place(n)];
                     // The last answer is one that ends it.
                     script.get(before).copied().unwrap_or(Reaction::Good)
                 })
@@ -504,7 +505,7 @@ proptest! {
             let (total, completed, failed) = ended.counts();
             assert_eq!((total, completed + failed), (lines, lines));
             for n in 1..=lines {
-                let script = &scripts[n as usize - 1];
+                let script = &scripts[place(n)];
                 let first_end = script.iter().position(|reaction| !asked(*reaction)).unwrap_or(script.len());
                 assert!(bench.called(n) <= first_end + 1, "line {n} was called {} times: {script:?}", bench.called(n));
             }

@@ -67,7 +67,7 @@ pub fn routes() -> Routes {
         })
         .with(Method::DELETE, "/v1/files/{id}", delete, |it| {
             it.named("deleteFile", "Delete a file")
-                .answer(StatusCode::OK, Answer::json::<Deleted>("It is gone."))
+                .answer(StatusCode::OK, Answer::json::<Gone>("It is gone."))
                 .problems(StatusCode::CONFLICT, &["in_use"])
         })
         .with_openai_errors()
@@ -114,7 +114,7 @@ impl From<FileRow> for FileView {
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "DeletedFile")]
-struct Deleted {
+struct Gone {
     id: String,
     #[schemars(extend("const" = "file"))]
     object: &'static str,
@@ -242,9 +242,9 @@ async fn delete(
     files: Service,
     text: web::Path<String>,
     _: NoQuery,
-) -> Result<web::Json<Deleted>, Problem> {
+) -> Result<web::Json<Gone>, Problem> {
     files.delete(caller.tenant.no, id(&text)?).await?;
-    Ok(web::Json(Deleted { id: text.into_inner(), object: "file", deleted: true }))
+    Ok(web::Json(Gone { id: text.into_inner(), object: "file", deleted: true }))
 }
 
 async fn content(
@@ -256,7 +256,7 @@ async fn content(
     let row = found(&files, caller.tenant.no, &id).await?;
     let plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_' | ' ');
     let name: String = row.name.chars().map(|character| if plain(character) { character } else { '_' }).collect();
-    let body = SizedStream::new(row.bytes, pieces(files.get_ref().clone(), row));
+    let body = SizedStream::new(row.bytes, pieces(files.get_ref().clone(), &row));
     Ok(HttpResponse::Ok()
         .content_type("application/octet-stream")
         .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")))
@@ -265,10 +265,10 @@ async fn content(
 
 /// A file's pieces as the client takes them. One that is deleted meanwhile breaks
 /// off, which the client sees by its length.
-fn pieces(files: Files, row: FileRow) -> impl stream::Stream<Item = Result<Bytes, actix_web::Error>> {
-    let count = row.bytes.div_ceil(CHUNK as u64);
+fn pieces(files: Files, row: &FileRow) -> impl stream::Stream<Item = Result<Bytes, actix_web::Error>> + use<> {
+    let (no, count) = (row.id.no(), row.bytes.div_ceil(CHUNK as u64));
     stream::try_unfold(0, move |seq| {
-        let (files, no) = (files.clone(), row.id.no());
+        let files = files.clone();
         async move {
             if seq >= count {
                 return Ok(None);

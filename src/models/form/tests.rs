@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures_util::stream;
 use proptest::prelude::*;
 
-use super::reader::FormLimits;
 use super::*;
 use crate::http::Problem;
 
