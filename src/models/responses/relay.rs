@@ -154,7 +154,7 @@ impl Relay {
         if self.next == 0 {
             self.send("response.created".into(), json!({ "response": self.head.open(Status::InProgress) }), out);
         }
-        let object = self.head.ended(&Ending::failed("server_error", message), Vec::new(), None);
+        let object = self.head.ended(&Ending::failed("server_error", message), &[], None);
         self.send("response.failed".into(), json!({ "response": object }), out);
         self.finished = Some(Finished { status: Status::Failed, object });
     }
