@@ -2,6 +2,7 @@
 //! them. Nothing below knows how it is put together.
 
 mod master_key;
+mod models;
 pub mod offline;
 mod parts;
 mod reload;
@@ -22,6 +23,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Shown, Sources, TlsMode};
 use crate::db::{self, Db, FolderLock, OpenError, Progress};
 use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
+use crate::id::IdSource;
 use crate::jobs::{self, Handler, Jobs};
 use crate::limits::Quota;
 use crate::outbound::{self, Outbound};
@@ -32,9 +34,8 @@ use crate::tools::web::SearchKey;
 use crate::users::{self, Users};
 use crate::vault::{self, Vault};
 use crate::{backups, docs, health, s3, setup, status, tls};
-use parts::{
-    build_auth, build_backups, build_budgets, build_ids, build_outbound, build_registry, job_limits, lock, open_db,
-};
+use models::Models;
+use parts::{build_auth, build_backups, build_budgets, build_outbound, build_registry, job_limits, lock, open_db};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -109,6 +110,9 @@ pub enum BuildError {
     /// Backups cannot be made.
     #[error(transparent)]
     Backups(#[from] backups::OpenError),
+    /// Models cannot be reached with these settings.
+    #[error(transparent)]
+    Models(#[from] crate::models::OpenError),
     /// Backups cannot be sent where they are to go.
     #[error(transparent)]
     Bucket(#[from] s3::SettingsError),
@@ -144,6 +148,7 @@ pub struct App {
     /// What may be spent and was.
     pub budgets: Budgets,
     backups: Backups,
+    models: Models,
     users: Arc<Users>,
     setup: Arc<setup::Setup>,
     /// The certificate that there is without asking anybody.
@@ -165,6 +170,7 @@ pub struct App {
 #[must_use]
 pub fn routes() -> Routes {
     jobs::routes()
+        .and(crate::models::routes())
         .and(tenants::routes())
         .and(budgets::routes())
         .and(users::routes())
@@ -193,7 +199,7 @@ impl App {
         let db = open_db(config, start.progress, std::mem::take(&mut extras.migrations), &metrics)?;
         let vault = Vault::open(&db, &config.data).await?;
         let auth = Arc::new(build_auth(config, &clock)?);
-        let ids = build_ids(&db, &clock).await?;
+        let ids = IdSource::new(clock.clone(), models::last_no(&db).await?);
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
         load_tenants(config, &tenants).await?;
         let budgets = build_budgets(config, &db, &clock, &ids, &jobs_on, &metrics).await?;
@@ -215,7 +221,18 @@ impl App {
         acme.configure(config.tls.mode, &config.acme).await?;
         let file = start.sources.file.clone();
         let backups = build_backups(config, &db, &clock, &outbound, file, &metrics).await?;
-        let own = [acme::handler(&acme)].into_iter().chain(backups::handlers(&backups)).collect();
+        let over = models::Parts {
+            config,
+            db: &db,
+            vault: &vault,
+            clock: &clock,
+            ids: &ids,
+            outbound: &outbound,
+            budgets: &budgets,
+        };
+        let models = Models::open(over, &metrics).await?;
+        let own = [acme::handler(&acme)].into_iter().chain(models.handlers());
+        let own = own.chain(backups::handlers(&backups)).collect();
         let search_key = SearchKey::default();
         let more = extras.handlers(&budgets);
         let registry = build_registry(config, &outbound, own, &search_key, more)?;
@@ -231,6 +248,7 @@ impl App {
             runtime: jobs_on,
         };
         let jobs = Jobs::new(parts, &metrics)?;
+        models.begin(&jobs);
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
         let proxies = Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone()));
@@ -239,6 +257,7 @@ impl App {
             proxies: proxies.clone(),
             kept: kept.clone(),
             acme: acme.clone(),
+            gateway: models.gateway.clone(),
             tenants: tenants.clone(),
             budgets: budgets.clone(),
             search_key,
@@ -265,7 +284,7 @@ impl App {
         };
         let status = status::Status::new(config, parts);
         Ok(Self {
-            health: Arc::new(health::Health::new(db.clone(), jobs.clone(), process, &metrics)?),
+            health: Arc::new(health::Health::new(db.clone(), jobs.clone(), models.gateway.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
             reloader: Arc::new(reloader),
             proxies,
@@ -287,6 +306,7 @@ impl App {
             acme,
             budgets,
             backups,
+            models,
             kept,
             vault,
             auth,
@@ -303,13 +323,13 @@ impl App {
         }
         let (jobs, tenants) = (self.jobs.clone(), Arc::downgrade(&self.tenants));
         let clear = {
-            let (jobs, budgets, runtime) = (self.jobs.clone(), self.budgets.clone(), jobs_on.clone());
+            let (jobs, models, runtime) = (self.jobs.clone(), self.models.clone(), jobs_on.clone());
             move |tenant| {
-                let (tenants, budgets, runtime) = (tenants.clone(), budgets.clone(), runtime.clone());
+                let (tenants, models, runtime) = (tenants.clone(), models.clone(), runtime.clone());
                 jobs.clear_tenant(tenant, move |tenant| {
                     runtime.spawn(async move {
-                        if let Err(error) = budgets.clear_tenant(tenant).await {
-                            tracing::warn!(%error, tenant, "what a deleted tenant has spent is left for the next start");
+                        if let Err(error) = models.clear_tenant(tenant).await {
+                            tracing::warn!(%error, tenant, "what a deleted tenant has left stays until the next start");
                             return;
                         }
                         if let Some(tenants) = tenants.upgrade() {
@@ -325,8 +345,10 @@ impl App {
         for (tenant, quota) in self.auth.limits().quotas() {
             apply_quota(&jobs, tenant, quota);
         }
+        let models = self.models.clone();
         self.tenants.on_change(move |change| {
             apply_quota(&jobs, change.tenant, change.quota);
+            models.hold(change.tenant, change.status != Status::Active);
             match change.status {
                 Status::Active => jobs.hold(change.tenant, false),
                 Status::Suspended => jobs.hold(change.tenant, true),
@@ -339,7 +361,7 @@ impl App {
         jobs_on.spawn(async move { acme.run(jobs, &stop).await });
         let (backups, jobs, stop) = (self.backups.clone(), self.jobs.clone(), self.stop.clone());
         jobs_on.spawn(async move { backups.run(jobs, &stop).await });
-        jobs_on.spawn(self.budgets.clone().run(self.stop.clone()));
+        self.models.run(&self.jobs, jobs_on, &self.stop);
         jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
         let app = self.clone();
         jobs_on.spawn(async move {
@@ -366,13 +388,13 @@ impl App {
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))
             .app_data(web::Data::new(self.jobs.clone()))
-            .app_data(web::Data::new(self.budgets.clone()))
             .app_data(web::Data::new(self.acme.clone()))
             .app_data(web::Data::new(self.backups.clone()))
             .app_data(web::Data::new(self.vault.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))
             .app_data(web::Data::new(self.metrics.clone()));
+        self.models.configure(config);
         self.routes.configure(config);
     }
 

@@ -12,6 +12,7 @@ use crate::db::Db;
 use crate::http::openapi::Answer;
 use crate::http::{Open, Problem, Routes};
 use crate::jobs::Jobs;
+use crate::models::Gateway;
 use crate::telemetry::ProcessMetrics;
 
 /// The routes of this room.
@@ -45,6 +46,7 @@ pub fn routes() -> Routes {
 pub struct Health {
     db: Db,
     jobs: Jobs,
+    gateway: Gateway,
     process: ProcessMetrics,
     database_bytes: IntGauge,
     wal_bytes: IntGauge,
@@ -58,7 +60,13 @@ impl Health {
     ///
     /// # Errors
     /// When a name is taken.
-    pub fn new(db: Db, jobs: Jobs, process: ProcessMetrics, registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub fn new(
+        db: Db,
+        jobs: Jobs,
+        gateway: Gateway,
+        process: ProcessMetrics,
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
         let gauge = |name: &str, help: &str| {
             let gauge = IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone()))?;
@@ -77,6 +85,7 @@ impl Health {
             waiting_writes: gauge("agentd_db_waiting_writes", "Writes that wait for the database.")?,
             db,
             jobs,
+            gateway,
             process,
         })
     }
@@ -108,6 +117,15 @@ impl Health {
         }
         failing
     }
+
+    /// What does not work, but keeps nobody else from working.
+    fn degraded(&self) -> Vec<Failing> {
+        let detail = |(provider, models): (String, Vec<String>)| Failing {
+            part: "models",
+            detail: format!("the provider {provider} has failed too often of late for {}", models.join(", ")),
+        };
+        self.gateway.left_alone().into_iter().map(detail).collect()
+    }
 }
 
 /// A part that does not do its work.
@@ -126,6 +144,9 @@ struct Readiness {
     status: &'static str,
     /// What keeps it from its work.
     failing: Vec<Failing>,
+    /// What does not work, but keeps nothing else from working: providers of
+    /// models that are left alone for a while.
+    degraded: Vec<Failing>,
 }
 
 /// What the process answers as long as it can.
@@ -145,7 +166,7 @@ async fn ready(_: Open, health: web::Data<Health>) -> HttpResponse {
     let failing = health.failing();
     let (code, status) =
         if failing.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
-    HttpResponse::build(code).json(Readiness { status, failing })
+    HttpResponse::build(code).json(Readiness { status, failing, degraded: health.degraded() })
 }
 
 /// What runs here.

@@ -33,6 +33,10 @@ const TARGETS: &[(&str, Target)] = &[
     ("page", outside::page),
     ("robots", outside::robots),
     ("backup", outside::backup),
+    ("form", outside::form),
+    ("batch", outside::batch),
+    ("stream", outside::stream),
+    ("model", outside::model),
     ("request", service::request),
 ];
 

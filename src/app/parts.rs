@@ -16,7 +16,7 @@ use crate::config::{Config, SearchProvider, Secret, TlsMode};
 use crate::db::{self, Db, FolderLock, OpenError, Progress};
 use crate::http::cors::Cors;
 use crate::id::IdSource;
-use crate::jobs::{self, Handler, Jobs, Registry};
+use crate::jobs::{self, Handler, Registry};
 use crate::limits::Limits;
 use crate::outbound::{self, Outbound};
 use crate::s3::Bucket;
@@ -103,12 +103,6 @@ fn db_options(config: &Config, progress: Progress, more_migrations: Vec<db::migr
         progress,
         more_migrations,
     }
-}
-
-/// Ids that go on after all that are in use.
-pub(super) async fn build_ids(db: &Db, clock: &Clock) -> Result<IdSource, db::Error> {
-    let last = Jobs::last_no(db).await?.max(Budgets::last_no(db).await?);
-    Ok(IdSource::new(clock.clone(), last))
 }
 
 /// What may be spent and was.

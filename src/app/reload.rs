@@ -23,6 +23,7 @@ use crate::config::{self, Config, Fault, Loaded, SearchProvider, Shown, Sources,
 use crate::http::openapi::Answer;
 use crate::http::query::NoQuery;
 use crate::http::{FieldError, Problem, Routes, TrustedProxies};
+use crate::models::{Gateway, OpenError};
 use crate::telemetry::log;
 use crate::tenants::Tenants;
 use crate::tls;
@@ -56,6 +57,12 @@ pub(super) const LIVE: &[&str] = &[
     "limits.rate",
     "limits.requests_per_minute",
     "log.level",
+    "models.default_model",
+    "models.failover_model",
+    "models.low_cost_model",
+    "models.openai_api_key",
+    "models.openai_api_key_file",
+    "models.openai_base_url",
     "server.trusted_proxies",
     "web.brave_api_key",
     "web.brave_api_key_file",
@@ -99,6 +106,7 @@ pub(super) struct Live {
     pub proxies: Arc<TrustedProxies>,
     pub kept: tls::Kept,
     pub acme: Acme,
+    pub gateway: Gateway,
     pub tenants: Arc<Tenants>,
     pub budgets: Budgets,
     pub search_key: SearchKey,
@@ -218,6 +226,8 @@ impl Reloader {
             let fault = |error: SettingsError| refused(&[("acme".into(), error.to_string())]);
             live.acme.configure(live.mode, &config.acme).await.map_err(fault)?;
         }
+        let fault = |error: OpenError| refused(&[("models".into(), error.to_string())]);
+        live.gateway.configure(&config.models).await.map_err(fault)?;
         let files = ["tls.mode", "tls.cert_file", "tls.key_file"];
         let same_files = !needs_restart.iter().any(|key| files.contains(key));
         // They have just been read and found good, and are looked at again.

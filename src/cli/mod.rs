@@ -8,6 +8,7 @@ macro_rules! say {
 
 mod admin;
 mod backup;
+mod batch;
 mod budget;
 mod cert;
 mod check;
@@ -21,9 +22,11 @@ mod key;
 mod man;
 mod master_key;
 mod migrate;
+mod model;
 mod openapi;
 mod output;
 mod password;
+mod price;
 mod reload;
 mod restore;
 mod serve;
@@ -98,6 +101,12 @@ enum Verb {
     Budget(budget::Arguments),
     /// Submit, list, follow, cancel jobs
     Job(job::Arguments),
+    /// Providers of language models, and what stands for their models
+    Model(model::Arguments),
+    /// Show and set what language models cost
+    Price(price::Arguments),
+    /// List, show, cancel batches of calls to language models
+    Batch(batch::Arguments),
     /// List, renew, revoke certificates
     Cert(cert::Arguments),
     /// Make, list, verify backups
@@ -147,8 +156,11 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Key(arguments) => finish(key::run(&arguments)),
         Verb::Budget(arguments) => finish(budget::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),
+        Verb::Model(arguments) => finish(model::run(&arguments)),
+        Verb::Price(arguments) => finish(price::run(&arguments)),
         Verb::Cert(arguments) => finish(cert::run(&arguments)),
         Verb::Backup(arguments) => finish(backup::run(&arguments)),
+        Verb::Batch(arguments) => finish(batch::run(&arguments)),
         Verb::Restore(arguments) => finish(restore::run(&arguments)),
         Verb::Standby(arguments) => finish(standby::run(&arguments)),
         Verb::Migrate(arguments) => finish(migrate::run(&arguments, &extras.migrations)),

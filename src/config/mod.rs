@@ -13,8 +13,11 @@ mod credentials;
 mod document;
 mod edit;
 mod fault;
+mod files;
 mod legacy;
+mod models;
 mod places;
+mod prices;
 mod reader;
 mod s3;
 mod sections;
@@ -35,7 +38,10 @@ pub use budget::{BudgetSection, BudgetWindow};
 pub use callers::{CorsSection, LimitsSection, Origins};
 pub use edit::{EditError, FileEdit};
 pub use fault::Fault;
+pub use files::FilesSection;
+pub use models::{ModelsSection, OnHangup};
 pub use places::Places;
+pub use prices::PricesSection;
 pub use reader::{Origin, Shown};
 pub use s3::S3Section;
 pub use sections::{AuthSection, DataSection, JobsSection, LogSection, Secret, ServerSection};
@@ -82,10 +88,16 @@ pub struct Config {
     pub outbound: OutboundSection,
     /// The tools that read the web.
     pub web: WebSection,
+    /// Language models.
+    pub models: ModelsSection,
+    /// What models cost.
+    pub prices: PricesSection,
     /// Agents.
     pub agent: AgentSection,
     /// What may be spent.
     pub budget: BudgetSection,
+    /// Files for language models, and batches of calls.
+    pub files: FilesSection,
     /// How much callers may use.
     pub limits: LimitsSection,
     /// Web pages that may call.
@@ -108,7 +120,7 @@ pub struct Loaded {
 impl Config {
     /// Every secret with its key.
     #[must_use]
-    pub fn secrets(&self) -> [(&'static str, &Secret); 11] {
+    pub fn secrets(&self) -> [(&'static str, &Secret); 12] {
         static UNSET: Secret = Secret::Unset;
         [
             ("data.master_key", &self.data.master_key),
@@ -120,6 +132,7 @@ impl Config {
             ("auth.metrics_token", &self.auth.metrics_token),
             ("web.tavily_api_key", &self.web.tavily_api_key),
             ("web.brave_api_key", &self.web.brave_api_key),
+            ("models.openai_api_key", &self.models.openai_api_key),
             ("acme.eab_key", &self.acme.eab_key),
             ("backup.s3_secret_key", self.s3.as_ref().map_or(&UNSET, |s3| &s3.secret_key)),
         ]
@@ -159,8 +172,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
         jobs: JobsSection::read(&mut reader),
         outbound: OutboundSection::read(&mut reader),
         web: WebSection::read(&mut reader),
+        models: ModelsSection::read(&mut reader),
+        prices: PricesSection::read(&mut reader),
         agent: AgentSection::read(&mut reader),
         budget: BudgetSection::read(&mut reader),
+        files: FilesSection::read(&mut reader),
         limits: LimitsSection::read(&mut reader),
         cors: CorsSection::read(&mut reader),
         log: LogSection::read(&mut reader),
@@ -171,6 +187,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
     config.acme.check(&mut reader, &config.tls);
     config.auth.check(&mut reader, mode);
     config.web.check(&mut reader);
+    config.models.check(&mut reader);
     config.cors.check(&mut reader);
     legacy::warn(&mut reader);
     let (shown, warnings) = reader.finish()?;

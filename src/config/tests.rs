@@ -63,7 +63,7 @@ fn older_names_count_and_contradictions_are_refused() {
 
 #[test]
 fn what_has_no_effect_is_said_and_what_is_unsafe_is_refused() {
-    let set = [("OPENAI_API_KEY", "sk-1"), ("DATABASE_URL", "postgres://"), ("INTEGRATIONS_GITHUB_ENABLED", "true")];
+    let set = [("SLACK_BOT_TOKEN", "xoxb-1"), ("DATABASE_URL", "postgres://"), ("INTEGRATIONS_GITHUB_ENABLED", "true")];
     let warnings = loaded("", &set).warnings.join("\n");
     for (name, value) in set {
         assert!(warnings.contains(name) && !warnings.contains(value), "{warnings}");

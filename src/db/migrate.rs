@@ -235,6 +235,10 @@ mod tests {
             (5, "users", 18_216_480_705_190_812_284),
             (6, "secrets", 2_309_353_971_366_038_773),
             (7, "budgets", 14_256_869_714_399_154_047),
+            (8, "models", 4_314_829_480_389_819_296),
+            (9, "prices", 11_358_988_390_729_550_384),
+            (10, "responses", 18_200_998_303_788_011_195),
+            (11, "files", 13_233_795_822_644_277_099),
         ];
         for (version, name, checksum) in frozen {
             let found = embedded.iter().find(|found| found.version() == version);

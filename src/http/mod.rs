@@ -19,9 +19,9 @@ pub mod sse;
 
 pub use address::{TrustedProxies, client_address, is_forwarded};
 pub use hsts::Hsts;
-pub use json::{AdminJson, BATCH_BODY, BodyLimits, Json};
+pub use json::{AdminJson, BATCH_BODY, BodyLimits, Json, check_json};
 pub use local::LocalPeer;
-pub use problem::{FieldError, Problem};
+pub use problem::{FieldError, OpenAiError, Problem};
 pub use rate::Rate;
 pub use request::{HttpMetrics, KnownCaller, observe};
 pub use route::{Authorise, Guarded, Open, Policy, RouteInfo, Routes};

@@ -61,6 +61,24 @@ pub(super) struct ProblemBody<'a> {
     errors: &'a [FieldError],
 }
 
+/// The body of an error on the routes that speak `OpenAI`'s interface.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct OpenAiError {
+    error: OpenAiFault,
+}
+
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+struct OpenAiFault {
+    /// What is wrong and what to do about it, for people.
+    message: String,
+    /// The kind of error, by which `OpenAI`'s clients choose their exception.
+    r#type: &'static str,
+    /// The field or parameter in which the fault lies.
+    param: Option<String>,
+    /// What it is, for programs; stays the same from version to version.
+    code: &'static str,
+}
+
 impl Problem {
     /// A problem with its HTTP status, its stable code, and what is wrong.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
@@ -133,6 +151,20 @@ impl Problem {
         self
     }
 
+    /// The same, its places where the client wrote what is wrong: `place` gives
+    /// those that have another name there.
+    #[must_use]
+    pub fn renamed(mut self, place: impl Fn(&str) -> Option<String>) -> Self {
+        for error in &mut self.0.errors {
+            let Some(named) = place(&error.pointer) else { continue };
+            if let Some(rest) = self.0.detail.strip_prefix(error.pointer.as_str()) {
+                self.0.detail = format!("{named}{rest}");
+            }
+            error.pointer = named;
+        }
+        self
+    }
+
     /// 503 with when to try again.
     pub fn unavailable(code: &'static str, detail: impl Into<String>, retry_after: u64) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).with_retry_after(retry_after)
@@ -185,6 +217,12 @@ impl Problem {
         &self.0.errors
     }
 
+    /// What is wrong.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -211,6 +249,12 @@ impl Problem {
     /// The answer in the form that clients of `OpenAI`'s interface read.
     #[must_use]
     pub fn openai_response(&self) -> HttpResponse {
+        self.finish("application/json", &self.openai_error())
+    }
+
+    /// The body of that answer.
+    #[must_use]
+    pub fn openai_error(&self) -> OpenAiError {
         let parts = &self.0;
         let kind = match parts.status.as_u16() {
             401 => "authentication_error",
@@ -234,8 +278,13 @@ impl Problem {
             })
         });
         let param = param.filter(|param| !param.is_empty());
-        let error = serde_json::json!({ "message": message, "type": kind, "param": param, "code": parts.code });
-        self.finish("application/json", &serde_json::json!({ "error": error }))
+        OpenAiError { error: OpenAiFault { message, r#type: kind, param, code: parts.code } }
+    }
+
+    /// Seconds after which another attempt makes sense, where they are known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        self.0.retry_after
     }
 
     fn finish(&self, media: &'static str, body: &impl Serialize) -> HttpResponse {

@@ -4,10 +4,11 @@
 //! falls between; what it then hears twice it knows by the number.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::event::Event;
 
@@ -20,7 +21,7 @@ const BACKLOG: usize = 64;
 pub(super) struct Hub {
     followers: Mutex<HashMap<i64, Vec<Follower>>>,
     next: AtomicU64,
-    closed: AtomicBool,
+    closed: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -66,12 +67,17 @@ impl Hub {
 
     /// Ends every subscription, also those to come.
     pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.closed.cancel();
         self.followers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closed.is_cancelled()
+    }
+
+    /// Until [`close`](Self::close).
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
     }
 
     pub(super) fn len(&self) -> usize {

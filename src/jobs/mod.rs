@@ -40,6 +40,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 pub use handler::{AGENT, Call, Class, Handler, Outcome, Registry, Run};
+pub use json::one_line;
 pub use routes::routes;
 pub use steps::Steps;
 pub use types::{ErrorClass, Failure, JobId, Status};
@@ -201,6 +202,28 @@ impl Jobs {
     pub fn refresh_metrics(&self) {
         let (ready, delayed, running) = self.counts();
         self.0.metrics.set_gauges(ready, delayed, running, self.0.hub.len());
+    }
+
+    /// Where a tenant's job stands; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn standing(&self, tenant: i64, id: JobId) -> Result<Option<Status>, db::Error> {
+        let standing = self.0.db.read(move |tx| sql::read::standing(tx, tenant, id)).await?;
+        Ok(standing.map(|(status, _)| status))
+    }
+
+    /// Ends a tenant's job if it waits, and tells it to end if it runs.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn stop(&self, tenant: i64, id: JobId) -> Result<(), db::Error> {
+        self.cancel(tenant, id).await.map(drop)
+    }
+
+    /// Until streams are to end, because the service stops.
+    pub async fn closed(&self) {
+        self.0.hub.closed().await;
     }
 
     /// A tenant's job.

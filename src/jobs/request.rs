@@ -209,6 +209,18 @@ impl Inner {
         }
     }
 
+    /// A tenant's job that the service itself has thought of.
+    pub(super) fn of_tenant(&self, tenant: i64, id: JobId, handler: &'static str, input: &serde_json::Value) -> NewJob {
+        NewJob {
+            id,
+            tenant,
+            options: Options::default(),
+            concurrency_key: None,
+            on_conflict: OnConflict::default(),
+            ..self.own(handler, input, String::new())
+        }
+    }
+
     /// A new job that does a finished one again, with the same input and
     /// options; `None` when this version does not have its tool.
     pub(super) fn again(&self, row: JobRow) -> Option<NewJob> {

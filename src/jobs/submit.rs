@@ -136,6 +136,32 @@ impl Jobs {
         }
     }
 
+    /// An id for a job that is yet to be submitted, so that it can be written down
+    /// before.
+    #[must_use]
+    pub fn new_id(&self) -> JobId {
+        JobId(self.0.ids.next())
+    }
+
+    /// Has an internal handler do something for a tenant: as its job, within its
+    /// quota.
+    ///
+    /// # Errors
+    /// As for any other submission.
+    pub async fn submit_for(
+        &self,
+        tenant: i64,
+        id: JobId,
+        handler: &'static str,
+        input: &serde_json::Value,
+    ) -> Result<(), Problem> {
+        self.admit(1)?;
+        let job = self.0.of_tenant(tenant, id, handler, input);
+        let slot = self.reserve(&job)?;
+        let admission = self.admit_tenant(tenant, 1, slot.is_none(), job.created_at)?;
+        self.write(vec![job], None, None, String::new(), (admission, slot)).await.map(drop)
+    }
+
     /// Asks the tenant's quota; those that do not start at once wait.
     pub(super) fn admit_tenant(
         &self,

@@ -18,8 +18,8 @@ use super::stall::Stalled;
 use super::unpack::{Coding, Unpacker};
 
 /// The longest head of an answer, in bytes, and its fields.
-const HEAD_BYTES: usize = 64 << 10;
-const HEAD_FIELDS: usize = 128;
+pub(super) const HEAD_BYTES: usize = 64 << 10;
+pub(super) const HEAD_FIELDS: usize = 128;
 
 /// An answer of which the head has come. Dropping it closes the connection.
 pub(super) struct Head {
@@ -100,7 +100,7 @@ fn coding(headers: &HeaderMap) -> Result<Coding, OutboundError> {
     }
 }
 
-fn fault(error: &hyper::Error, host: &str) -> OutboundError {
+pub(super) fn fault(error: &hyper::Error, host: &str) -> OutboundError {
     let mut why = error.to_string();
     let mut source = std::error::Error::source(error);
     let mut lost = error.is_incomplete_message() || error.is_closed() || error.is_canceled();

@@ -2,7 +2,8 @@
 //! a page or a configuration named goes through [`Outbound`]: it looks a name
 //! up once, checks every address, connects to a checked one, and does all this
 //! again for every redirect. Connections are not kept, so none can be used for
-//! what it was not checked for.
+//! what it was not checked for; only a [`Pool`] keeps some, to the one origin
+//! that the administrator wrote down.
 
 mod address;
 mod connect;
@@ -11,6 +12,7 @@ mod exchange;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod guard;
+mod pool;
 mod resolve;
 mod stall;
 mod unpack;
@@ -31,6 +33,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 pub use error::OutboundError;
+pub use pool::{NoAnswer, Pool};
 pub use resolve::Caa;
 
 use crate::config::{OutboundSection, Target};

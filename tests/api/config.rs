@@ -203,16 +203,16 @@ fn what_older_systems_had_is_answered() {
     File::of("").refused(&bare().env("AUTH_ENABLED", "false"), &["authentication cannot be switched off"]);
     let setup = bare()
         .env("AUTH_ENABLED", "true")
-        .env("OPENAI_API_KEY", "sk-something-to-hide")
+        .env("SLACK_BOT_TOKEN", "xoxb-something-to-hide")
         .env("DATABASE_URL", "postgres://u:hide-me@h/d")
         .env("SUPABASE_URL", "x")
         .env("INTEGRATIONS_HUBSPOT_ENABLED", "true");
     let (code, said) = File::of("").check(&setup);
     assert_eq!(code, 0, "{said}");
-    for name in ["OPENAI_API_KEY", "DATABASE_URL", "SUPABASE_URL", "INTEGRATIONS_HUBSPOT_ENABLED"] {
+    for name in ["SLACK_BOT_TOKEN", "DATABASE_URL", "SUPABASE_URL", "INTEGRATIONS_HUBSPOT_ENABLED"] {
         assert!(said.contains(&format!("warning: environment {name}")), "{name} is not answered: {said}");
     }
-    assert!(!said.contains("sk-something-to-hide") && !said.contains("hide-me"));
+    assert!(!said.contains("xoxb-something-to-hide") && !said.contains("hide-me"));
 }
 
 #[test]

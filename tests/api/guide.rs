@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::support::{Setup, cli::say};
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "first-hour",
     "install",
     "certificates",
@@ -25,6 +25,7 @@ const FILES: [&str; 10] = [
     "secrets",
     "backups",
     "containers",
+    "models",
     "monitoring",
 ];
 /// Ports that the guide shows, each taken by a free one here.

@@ -52,6 +52,10 @@ def traffic():
     key = {"X-Admin-Key": admin}
     tenant = ask(base + "/admin/tenants", key, {"name": "monitored"}, trusting)["tenant_id"]
     secret = ask(f"{base}/admin/tenants/{tenant}/keys", key, {"name": "first"}, trusting)["api_key"]
+    request = urllib.request.Request(base + "/admin/models/providers/local", headers=key, method="PUT",
+                                     data=b'{"base_url": "http://127.0.0.1:9/v1"}')
+    request.add_header("Content-Type", "application/json")
+    urllib.request.urlopen(request, timeout=30, context=trusting).close()
     for job in {"tool": "echo", "input": {}}, {"tool": "web.fetch", "input": {"url": "http://127.0.0.1/"}, "max_attempts": 1}:
         ask(base + "/v1/jobs?wait=20", {"X-API-Key": secret}, job, trusting)
     until("a renewal fails", lambda: "agentd_certificate_renewal_failures_total" in metrics())

@@ -108,6 +108,16 @@ impl Client {
         }
     }
 
+    /// Sends JSON and reads the events of the answer as they come; the status must
+    /// be 200. Dropping them hangs up.
+    #[track_caller]
+    pub fn open(&self, method: &str, path: &str, body: &Value) -> Stream {
+        let headers = [("Content-Type", "application/json")];
+        let response = self.begin(method, path, &headers, Some(body.to_string().as_bytes())).expect("an answer");
+        assert_eq!(response.status().as_u16(), 200, "{method} {path}");
+        Stream::new(response.into_body().into_reader())
+    }
+
     #[track_caller]
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
         match self.exchange(method, path, headers, body) {
@@ -296,6 +306,20 @@ impl Answer {
             assert!(body[member].as_str().is_some_and(|text| !text.is_empty()), "no {member} in {body}");
         }
         assert_eq!(self.header("x-request-id"), body["request_id"].as_str(), "{body}");
+        body
+    }
+
+    /// The error of an answer that must be this one, in the shape that clients of
+    /// OpenAI's interface read; `param` is where the fault lies.
+    #[track_caller]
+    pub fn openai_error(&self, status: u16, code: &str, param: Option<&str>) -> Value {
+        let body = self.expect(status);
+        assert_eq!(self.header("content-type"), Some("application/json"), "{body}");
+        let error = &body["error"];
+        assert_eq!((error["code"].as_str(), error["param"].as_str()), (Some(code), param), "{body}");
+        for member in ["message", "type"] {
+            assert!(error[member].as_str().is_some_and(|text| !text.is_empty()), "no {member} in {body}");
+        }
         body
     }
 

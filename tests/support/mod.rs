@@ -22,6 +22,7 @@ pub mod s3;
 pub mod server;
 pub mod sse;
 pub mod tls;
+pub mod upstream;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ pub use client::{Answer, Client};
 pub use record::Record;
 pub use server::{ADMIN_KEY, Gate, HASH_SECRET, Key, Server, Setup, long_enough};
 pub use sse::{Frame, Stream};
+pub use upstream::{Fault, Gate as UpstreamGate, Price, Script, Shown, Upstream, Usage};
 
 /// How long anything may take before a test gives up; far more than it needs,
 /// so that a busy machine fails no test.

@@ -8,7 +8,7 @@ use schemars::generate::{Contract, SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{Answer, CODES, Operation};
-use crate::http::problem::ProblemBody;
+use crate::http::problem::{OpenAiError, ProblemBody};
 use crate::http::route::{Entry, Policy, Routes};
 
 /// The document: valid OpenAPI 3.1, in the same order every time.
@@ -100,7 +100,15 @@ impl Parts {
             responses.insert(status.to_string(), self.answer(answer, operation));
         }
         for (status, codes) in &operation.problems {
-            responses.insert(status.to_string(), self.problem(*status, codes));
+            responses.insert(status.to_string(), self.problem(*status, codes, entry.openai));
+        }
+        if operation.passes_errors {
+            let passed = json!({
+                "description": "What whoever was asked says is wrong with the request, in its own words.",
+                "headers": { "X-Request-Id": header("X-Request-Id") },
+                "content": { "application/json": { "schema": { "type": "object" } } },
+            });
+            responses.insert("default".into(), passed);
         }
         let mut value = json!({
             "operationId": operation.id,
@@ -120,6 +128,10 @@ impl Parts {
                 content["examples"] = operation.examples.iter().map(example).collect::<Map<_, _>>().into();
             }
             value["requestBody"] = json!({ "required": true, "content": { "application/json": content } });
+        }
+        if let Some(fields) = &operation.form {
+            let content = json!({ "multipart/form-data": { "schema": fields } });
+            value["requestBody"] = json!({ "required": true, "content": content });
         }
         value
     }
@@ -146,12 +158,16 @@ impl Parts {
 
     /// A reference to the problems with these codes, which are the same thing
     /// wherever they are.
-    fn problem(&mut self, status: u16, codes: &BTreeSet<&'static str>) -> Value {
+    fn problem(&mut self, status: u16, codes: &BTreeSet<&'static str>, openai: bool) -> Value {
         let listed: Vec<&str> = codes.iter().copied().collect();
-        let name = format!("{status}.{}", listed.join("."));
+        let name = format!("{}{status}.{}", if openai { "openai." } else { "" }, listed.join("."));
         let reference = json!({ "$ref": format!("#/components/responses/{name}") });
         if !self.responses.contains_key(&name) {
-            let schema = self.answers.subschema_for::<ProblemBody<'_>>();
+            let (media, schema) = if openai {
+                ("application/json", self.openai_error(&listed))
+            } else {
+                ("application/problem+json", self.problem_body(status, &listed))
+            };
             let meaning = |code: &&str| {
                 let known = CODES.iter().find(|known| known.status.as_u16() == status && known.code == *code);
                 format!("- `{code}`: {}", known.map_or("", |known| known.meaning))
@@ -160,14 +176,21 @@ impl Parts {
             let response = json!({
                 "description": description,
                 "headers": problem_headers(status),
-                "content": { "application/problem+json": { "schema": { "allOf": [
-                    schema,
-                    { "properties": { "status": { "const": status }, "code": { "enum": listed } } },
-                ] } } },
+                "content": { media: { "schema": schema } },
             });
             self.responses.insert(name, response);
         }
         reference
+    }
+
+    fn problem_body(&mut self, status: u16, codes: &[&str]) -> Value {
+        let narrow = json!({ "properties": { "status": { "const": status }, "code": { "enum": codes } } });
+        json!({ "allOf": [self.answers.subschema_for::<ProblemBody<'_>>(), narrow] })
+    }
+
+    fn openai_error(&mut self, codes: &[&str]) -> Value {
+        let narrow = json!({ "properties": { "error": { "properties": { "code": { "enum": codes } } } } });
+        json!({ "allOf": [self.answers.subschema_for::<OpenAiError>(), narrow] })
     }
 
     fn components(mut self) -> Value {
@@ -263,6 +286,13 @@ fn headers() -> Value {
         "X-RateLimit-Limit": sometimes("Requests that are possible in a minute.", json!({ "type": "integer" })),
         "X-RateLimit-Remaining": sometimes("Requests that are possible at once.", json!({ "type": "integer" })),
         "X-RateLimit-Reset": sometimes("Seconds until more are possible.", json!({ "type": "integer" })),
+        "X-Cost-Usd": sometimes("What the call has cost, in US dollars; not on a stream.", json!({ "type": "string" })),
+        "X-Budget-Remaining-Usd": sometimes(
+            "The least that any budget of the caller has left, in US dollars.", json!({ "type": "string" })
+        ),
+        "X-Model-Used": sometimes("The model that has answered, by its provider's name.", json!({ "type": "string" })),
+        "X-Fallbacks": sometimes("Models that were asked before it in vain.", json!({ "type": "integer" })),
+        "X-Agentd-Overhead-Ms": sometimes("Time that the service itself took.", json!({ "type": "number" })),
         "ETag": text("Changes with the content; send it back as `If-None-Match`."),
         "Cache-Control": text("Whether the answer may be kept."),
     })

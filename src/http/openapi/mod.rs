@@ -45,10 +45,14 @@ pub struct Operation {
     policy: Policy,
     parameters: Vec<Value>,
     body: Option<SchemaOf>,
+    /// The fields of a multipart form, as a schema.
+    form: Option<Value>,
     examples: Vec<(&'static str, Value)>,
     answers: BTreeMap<u16, Answer>,
     problems: BTreeMap<u16, BTreeSet<&'static str>>,
     idempotent: bool,
+    /// Whether it can also answer with an error in somebody else's words.
+    passes_errors: bool,
 }
 
 /// An answer of success, whose status stands beside it.
@@ -114,10 +118,12 @@ impl Operation {
             policy,
             parameters: Vec::new(),
             body: None,
+            form: None,
             examples: Vec::new(),
             answers: BTreeMap::new(),
             problems: BTreeMap::new(),
             idempotent: false,
+            passes_errors: false,
         };
         let new = match policy {
             Policy::Open => return new,
@@ -155,6 +161,13 @@ impl Operation {
             self.description.push_str("\n\n");
         }
         self.description.push_str(text);
+        self
+    }
+
+    /// The fields of the multipart form that it takes, as a schema.
+    #[must_use]
+    pub fn form(mut self, fields: Value) -> Self {
+        self.form = Some(fields);
         self
     }
 
@@ -205,6 +218,13 @@ impl Operation {
         )
         .problems(StatusCode::BAD_REQUEST, &["invalid_idempotency_key"])
         .problems(StatusCode::UNPROCESSABLE_ENTITY, &["idempotency_key_reused"])
+    }
+
+    /// It also passes errors on that are not the service's own.
+    #[must_use]
+    pub fn passes_errors(mut self) -> Self {
+        self.passes_errors = true;
+        self
     }
 
     /// An answer of success.

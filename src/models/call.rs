@@ -1,0 +1,267 @@
+//! A call's way: past the budgets and breakers, from provider to provider, until
+//! one has answered.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::http::StatusCode;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::attempt::{Asked, attempt};
+use super::estimate::Estimate;
+use super::failure::{Again, Failure};
+use super::price::Price;
+use super::provider::{LOW_COST, Route, Step};
+use super::request::Request;
+use super::{Call, Endpoint, Inner, Reply, echo};
+use crate::budgets::{OnExhausted, Payer, Planned, Refused, Reservation, Tokens};
+use crate::http::Problem;
+use crate::money::Usd;
+
+/// Before the same provider is asked again; twice as long each further time.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// When a provider wants a longer one, another is asked.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a call waits for a place at its provider.
+const PLACE: Duration = Duration::from_secs(5);
+/// An answer shorter than this many tokens helps nobody.
+const LEAST_OUTPUT: u64 = 16;
+
+/// When a call came and how long it has waited for providers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub begun: Instant,
+    pub waited: Duration,
+}
+
+impl Times {
+    /// What the service itself has taken so far.
+    pub(super) fn overhead(&self) -> Duration {
+        self.begun.elapsed().saturating_sub(self.waited)
+    }
+}
+
+/// Why a call has not been answered on its way.
+enum Stop {
+    /// A provider has failed; the next one may be asked.
+    Failed(Failure),
+    /// A budget cannot pay.
+    Unpaid(Refused),
+    /// Nobody could answer it.
+    Refused(Problem),
+}
+
+impl From<Problem> for Stop {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
+    }
+}
+
+/// What a call is about to be made with.
+struct Paid {
+    request: Request,
+    estimate: Estimate,
+    reservation: Reservation,
+}
+
+impl Inner {
+    pub(super) async fn call(self: &Arc<Self>, call: Call) -> Result<Reply, Problem> {
+        let mut times = Times { begun: Instant::now(), waited: Duration::ZERO };
+        let request = Request::read(call.endpoint, call.body)?;
+        if call.test {
+            return echo::reply(&request);
+        }
+        let table = self.table();
+        let route = table.route(&request.model)?;
+        match self.along(&route, &request, &call.payer, &mut times).await {
+            Ok(reply) => Ok(reply),
+            Err(Stop::Failed(failure)) => Err(failure.problem),
+            Err(Stop::Refused(problem)) => Err(problem),
+            Err(Stop::Unpaid(refused)) => {
+                let downgrades = matches!(refused, Refused::Exhausted(_))
+                    && self.budgets.on_exhausted(call.payer.tenant) == OnExhausted::Downgrade
+                    && request.model != LOW_COST
+                    && table.aliases.contains_key(LOW_COST);
+                if downgrades {
+                    let cheaper = table.route(LOW_COST)?;
+                    if let Ok(reply) = self.along(&cheaper, &request, &call.payer, &mut times).await {
+                        return Ok(reply);
+                    }
+                }
+                Err(self.budgets.problem(refused))
+            }
+        }
+    }
+
+    /// Asks one after the other.
+    async fn along(
+        self: &Arc<Self>,
+        route: &Route,
+        request: &Request,
+        payer: &Payer,
+        times: &mut Times,
+    ) -> Result<Reply, Stop> {
+        let mut last = None;
+        for (place, step) in route.steps.iter().enumerate() {
+            // Who is asked first has it, or it would not be asked for.
+            if request.endpoint == Endpoint::Responses && !step.provider.settings.responses {
+                continue;
+            }
+            let failure = if step.provider.health.admits(&step.model, self.clock.now()) {
+                match self.at(step, route.bare, request, payer, times).await {
+                    Ok(reply) => return Ok(reply.after(u32::try_from(place).unwrap_or(u32::MAX))),
+                    Err(Stop::Failed(failure)) => failure,
+                    Err(other) => return Err(other),
+                }
+            } else {
+                self.metrics.call(&step.provider.name, "busy");
+                Failure::left_alone(&step.provider.name)
+            };
+            if place + 1 < route.steps.len() {
+                self.metrics.fallback(&step.provider.name);
+            }
+            last = Some(failure);
+        }
+        Err(last.map_or_else(|| Stop::Refused(Problem::internal("a route without steps")), Stop::Failed))
+    }
+
+    /// Asks one provider, again where that makes sense.
+    async fn at(
+        self: &Arc<Self>,
+        step: &Step,
+        bare: bool,
+        request: &Request,
+        payer: &Payer,
+        times: &mut Times,
+    ) -> Result<Reply, Stop> {
+        let (provider, model) = (&step.provider, &step.model);
+        let price = self.prices.of(&provider.name, model).ok_or_else(|| self.without_price(step, bare))?;
+        let mut tries = 0;
+        loop {
+            let paid = self.pay(step, request, payer, &price).await?;
+            let permit = match self.place(step).await {
+                Ok(permit) => permit,
+                Err(failure) => {
+                    paid.reservation.release();
+                    self.metrics.call(&provider.name, failure.outcome);
+                    return Err(Stop::Failed(failure));
+                }
+            };
+            let asked = Asked {
+                gateway: self.clone(),
+                step: step.clone(),
+                request: paid.request,
+                price: price.clone(),
+                estimate: paid.estimate,
+                payer: payer.clone(),
+                _permit: permit,
+            };
+            let failure = match attempt(asked, paid.reservation, times).await? {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            let pause = match failure.again {
+                Again::After(pause) if tries + 1 < self.attempts => pause.unwrap_or(FIRST_PAUSE * (1 << tries.min(8))),
+                _ => return Err(Stop::Failed(failure)),
+            };
+            if pause > LONGEST_PAUSE {
+                return Err(Stop::Failed(failure));
+            }
+            tries += 1;
+            times.waited += pause;
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Reserves what the call can cost; limits its output where the budget cannot
+    /// pay for all of it and the tenant wants it so.
+    async fn pay(&self, step: &Step, request: &Request, payer: &Payer, price: &Price) -> Result<Paid, Stop> {
+        let estimate = request.estimate(price)?;
+        let plan = |amount: Usd| Planned {
+            model: step.model.clone(),
+            provider: step.provider.name.clone(),
+            purpose: request.endpoint.purpose(),
+            amount,
+        };
+        let refused = match self.budgets.reserve(payer, plan(estimate.most)).await {
+            Ok(reservation) => return Ok(Paid { request: request.clone(), estimate, reservation }),
+            Err(refused @ Refused::Exhausted(_)) => refused,
+            Err(refused) => return Err(Stop::Unpaid(refused)),
+        };
+        if self.budgets.on_exhausted(payer.tenant) != OnExhausted::Clamp {
+            return Err(Stop::Unpaid(refused));
+        }
+        let left = self.budgets.left(payer).unwrap_or(Usd::MAX);
+        let Some(output) = affordable(price, &estimate, left) else { return Err(Stop::Unpaid(refused)) };
+        let Some(request) = request.limited(output) else { return Err(Stop::Unpaid(refused)) };
+        let estimate = request.estimate(price)?;
+        match self.budgets.reserve(payer, plan(estimate.most)).await {
+            Ok(reservation) => Ok(Paid { request, estimate, reservation }),
+            Err(refused) => Err(Stop::Unpaid(refused)),
+        }
+    }
+
+    /// A place at the provider.
+    async fn place(&self, step: &Step) -> Result<OwnedSemaphorePermit, Failure> {
+        let places = step.provider.health.places.clone();
+        match tokio::time::timeout(PLACE, places.acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Failure::busy(&step.provider.name)),
+        }
+    }
+
+    /// What costs nobody knows how much is not called.
+    fn without_price(&self, step: &Step, bare: bool) -> Problem {
+        let (provider, model) = (&step.provider.name, &step.model);
+        if bare {
+            return self.table().unknown(model);
+        }
+        let detail =
+            format!("the price of {provider}/{model} is not known, so nobody can say whether a budget pays it");
+        Problem::new(StatusCode::BAD_REQUEST, "unknown_price", detail)
+            .with_hint(format!("the administrator sets it: PUT /admin/models/prices/{provider}%2F{model}"))
+    }
+}
+
+/// The most output that an amount pays for after the input; `None` where that is
+/// next to nothing.
+fn affordable(price: &Price, estimate: &Estimate, left: Usd) -> Option<u64> {
+    let pays = |output: u64| price.cost(&Tokens { input: estimate.input, output, ..Tokens::default() }) <= left;
+    if !pays(LEAST_OUTPUT) {
+        return None;
+    }
+    let (mut low, mut high) = (LEAST_OUTPUT, estimate.output.max(LEAST_OUTPUT));
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        if pays(middle) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    Some(low)
+}
+
+impl Endpoint {
+    /// What it is called in the ledger.
+    pub(super) fn purpose(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat.completions",
+            Self::Responses => "responses",
+            Self::Embeddings => "embeddings",
+            Self::AudioTranscriptions => "audio.transcriptions",
+            Self::AudioSpeech => "audio.speech",
+        }
+    }
+
+    /// Where it is, below a provider's base URL.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "/chat/completions",
+            Self::Responses => "/responses",
+            Self::Embeddings => "/embeddings",
+            Self::AudioTranscriptions => "/audio/transcriptions",
+            Self::AudioSpeech => "/audio/speech",
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A call's body as far as the gateway has to know it. What it does not know is
+//! passed on as it is.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::estimate::{self, Estimate, Fields};
+use super::price::Price;
+use super::provider::DEFAULT;
+use super::{Body, Endpoint, Form};
+use crate::http::Problem;
+
+/// What a call asks for, and with what.
+#[derive(Clone)]
+pub(super) struct Request {
+    pub endpoint: Endpoint,
+    /// As the client named it.
+    pub model: String,
+    /// Whether the answer is to come in pieces.
+    pub stream: bool,
+    /// Whether the provider is asked to count a stream though the client has not
+    /// asked for that.
+    pub hides_usage: bool,
+    content: Content,
+}
+
+#[derive(Clone)]
+enum Content {
+    Json(Fields),
+    Form(Form),
+}
+
+impl Request {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When it is none, or its model is no name.
+    pub(super) fn read(endpoint: Endpoint, body: Body) -> Result<Self, Problem> {
+        match body {
+            Body::Json(bytes) => Self::read_json(endpoint, &bytes),
+            Body::Form(form) => {
+                let text = |name: &str| form.parts.iter().find(|part| part.name == name).map(|part| &part.body);
+                let model = text("model").map(|model| String::from_utf8_lossy(model).into_owned());
+                let stream = text("stream").is_some_and(|stream| stream.as_ref() == b"true");
+                let model = named(model)?;
+                Ok(Self { endpoint, model, stream, hides_usage: false, content: Content::Form(form) })
+            }
+        }
+    }
+
+    fn read_json(endpoint: Endpoint, bytes: &[u8]) -> Result<Self, Problem> {
+        let mut fields: Fields = serde_json::from_slice(bytes)
+            .map_err(|error| Problem::bad_request("malformed_json", format!("the body is no JSON object: {error}")))?;
+        let model = named(field::<Option<String>>(&fields, "model", "a text")?.flatten())?;
+        let stream = field::<Option<bool>>(&fields, "stream", "true or false")?.flatten().unwrap_or_default();
+        let hides_usage = stream && endpoint == Endpoint::ChatCompletions && ask_for_usage(&mut fields)?;
+        Ok(Self { endpoint, model, stream, hides_usage, content: Content::Json(fields) })
+    }
+
+    /// What it can cost at most.
+    pub(super) fn estimate(&self, price: &Price) -> Result<Estimate, Problem> {
+        match &self.content {
+            Content::Json(fields) => estimate::estimate(self.endpoint, fields, price),
+            Content::Form(form) => estimate::estimate_form(self.endpoint, form, price),
+        }
+    }
+
+    /// The same with so many tokens of output at most, over all choices; `None`
+    /// where that cannot be said.
+    pub(super) fn limited(&self, output: u64) -> Option<Self> {
+        let Content::Json(fields) = &self.content else { return None };
+        let choices = field::<Option<u64>>(fields, "n", "").ok()?.flatten().unwrap_or(1).max(1);
+        let mut limited = fields.clone();
+        estimate::with_output_limit(self.endpoint, &mut limited, output / choices);
+        Some(Self { content: Content::Json(limited), ..self.clone() })
+    }
+
+    /// The fields, for the built-in model; of a form none.
+    pub(super) fn json(&self) -> serde_json::Value {
+        match &self.content {
+            Content::Json(fields) => serde_json::to_value(fields).unwrap_or_default(),
+            Content::Form(_) => serde_json::Value::Null,
+        }
+    }
+
+    /// As a provider is sent it, with its own name for the model.
+    pub(super) fn written(&self, model: &Arc<str>) -> Result<(String, Bytes), Problem> {
+        match &self.content {
+            Content::Json(fields) => {
+                let mut fields = fields.clone();
+                fields.insert("model".into(), to_raw_value(&**model).map_err(Problem::internal)?);
+                let body = serde_json::to_vec(&fields).map_err(Problem::internal)?;
+                Ok(("application/json".into(), body.into()))
+            }
+            Content::Form(form) => Ok(form.encode(model)),
+        }
+    }
+}
+
+/// A field of a known type; what is wrong with it names it.
+fn field<'a, T: Deserialize<'a>>(fields: &'a Fields, name: &str, expected: &str) -> Result<Option<T>, Problem> {
+    let Some(raw) = fields.get(name) else { return Ok(None) };
+    let read = serde_json::from_str(raw.get()).map(Some);
+    read.map_err(|_| Problem::invalid(format!("/{name}"), format!("must be {expected}")))
+}
+
+fn named(model: Option<String>) -> Result<String, Problem> {
+    let model = model.unwrap_or_else(|| DEFAULT.into());
+    if model.is_empty() || model.len() > 256 || model.chars().any(char::is_control) {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "model_not_found", "/model: is no name of a model"));
+    }
+    Ok(model)
+}
+
+/// Has a stream end with its usage; whether the client had not asked for that.
+fn ask_for_usage(fields: &mut Fields) -> Result<bool, Problem> {
+    #[derive(Deserialize)]
+    struct Options {
+        include_usage: Option<bool>,
+    }
+    let asked = field::<Option<Options>>(fields, "stream_options", "an object")?.flatten();
+    if asked.is_some_and(|options| options.include_usage == Some(true)) {
+        return Ok(false);
+    }
+    let mut options = field::<Option<Fields>>(fields, "stream_options", "an object")?.flatten().unwrap_or_default();
+    options.insert("include_usage".into(), RawValue::from_string("true".into()).map_err(Problem::internal)?);
+    fields.insert("stream_options".into(), to_raw_value(&options).map_err(Problem::internal)?);
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &'static str) -> Result<Request, Problem> {
+        Request::read(Endpoint::ChatCompletions, Body::Json(Bytes::from_static(body.as_bytes())))
+    }
+
+    fn written(body: &'static str) -> serde_json::Value {
+        let (_, body) = read(body).expect("a request").written(&"m".into()).expect("a body");
+        serde_json::from_slice(&body).expect("JSON")
+    }
+
+    #[test]
+    fn unknown_fields_are_passed_on_and_the_model_is_replaced() {
+        let body = written(r#"{"model":"default","x":{"y":1.0e2},"messages":[]}"#);
+        assert_eq!(body, serde_json::json!({ "model": "m", "x": { "y": 1.0e2 }, "messages": [] }));
+    }
+
+    #[test]
+    fn a_stream_is_counted_whether_the_client_wants_to_know_or_not() {
+        assert!(read(r#"{"stream":true}"#).expect("a request").hides_usage);
+        assert!(!read(r#"{"stream":true,"stream_options":{"include_usage":true}}"#).expect("a request").hides_usage);
+        assert!(!read(r#"{"stream":false}"#).expect("a request").hides_usage);
+        let body = written(r#"{"stream":true,"stream_options":{"include_usage":false,"z":1}}"#);
+        assert_eq!(body["stream_options"], serde_json::json!({ "include_usage": true, "z": 1 }));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (body, code) in [
+            ("[]", "malformed_json"),
+            ("", "malformed_json"),
+            (r#"{"model":5}"#, "invalid_request"),
+            (r#"{"model":""}"#, "model_not_found"),
+            (r#"{"stream":"yes"}"#, "invalid_request"),
+            (r#"{"stream":true,"stream_options":[]}"#, "invalid_request"),
+        ] {
+            assert_eq!(read(body).map(|_| ()).expect_err(body).code(), code, "{body}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! From the bytes of a provider's stream to the events of a response.
+
+use serde_json::{Value, json};
+
+use super::frames::Frames;
+use super::object::{Event, Finished, Head, Status};
+use super::relay::Relay;
+use super::translate::ChatEvents;
+
+/// What reads a provider's answer.
+pub(super) enum Source {
+    /// Chat completions, out of which a response is made.
+    Chat(ChatEvents),
+    /// A response of the provider's own.
+    Own(Relay),
+}
+
+/// The events of one response.
+pub(super) struct Events {
+    frames: Frames,
+    source: Source,
+}
+
+impl Events {
+    pub fn new(source: Source) -> Self {
+        Self { frames: Frames::default(), source }
+    }
+
+    /// Those that come before the provider says anything.
+    pub fn begin(&mut self, out: &mut Vec<Event>) {
+        if let Source::Chat(chat) = &mut self.source {
+            chat.begin(out);
+        }
+    }
+
+    /// Those that these bytes bring.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) {
+        let source = &mut self.source;
+        let read = self.frames.push(bytes, |data| source.data(data, out));
+        if read.is_err() {
+            self.fail("the provider sent an event larger than any may be", out);
+        }
+    }
+
+    /// Those that the end of the stream brings.
+    pub fn end(&mut self, out: &mut Vec<Event>) {
+        let source = &mut self.source;
+        self.frames.end(|data| source.data(data, out));
+        match &mut self.source {
+            Source::Chat(chat) => chat.end(out),
+            Source::Own(relay) => relay.end(out),
+        }
+    }
+
+    /// Ends a response that will not end by itself.
+    pub fn fail(&mut self, message: &str, out: &mut Vec<Event>) {
+        match &mut self.source {
+            Source::Chat(chat) => chat.fail(message, out),
+            Source::Own(relay) => relay.fail(message, out),
+        }
+    }
+
+    /// The response, once it has ended.
+    pub fn finished(&self) -> Option<&Finished> {
+        match &self.source {
+            Source::Chat(chat) => chat.finished(),
+            Source::Own(relay) => relay.finished(),
+        }
+    }
+}
+
+impl Source {
+    fn data(&mut self, data: &str, out: &mut Vec<Event>) {
+        match self {
+            Self::Chat(chat) => chat.data(data, out),
+            Self::Own(relay) => relay.data(data, out),
+        }
+    }
+}
+
+/// The events that a finished response would have had, each text in one piece,
+/// numbered from `next`.
+pub(super) fn replay(head: &Head, finished: &Finished, next: i64) -> Vec<Event> {
+    let mut out = Replay { next, events: Vec::new() };
+    if next == 0 {
+        let open = head.open(Status::InProgress);
+        out.send("response.created", json!({ "response": open }));
+        out.send("response.in_progress", json!({ "response": open }));
+    }
+    for (place, item) in finished.object["output"].as_array().into_iter().flatten().enumerate() {
+        out.item(place, item);
+    }
+    out.send(finished.status.event(), json!({ "response": finished.object }));
+    out.events
+}
+
+struct Replay {
+    next: i64,
+    events: Vec<Event>,
+}
+
+impl Replay {
+    fn send(&mut self, kind: &str, fields: Value) {
+        self.events.push(Event::new(self.next, kind, fields));
+        self.next += 1;
+    }
+
+    fn item(&mut self, place: usize, item: &Value) {
+        let mut begun = item.clone();
+        match item["type"].as_str() {
+            Some("message") => {
+                begun["content"] = json!([]);
+                begun["status"] = "in_progress".into();
+            }
+            Some("function_call") => {
+                begun["arguments"] = "".into();
+                begun["status"] = "in_progress".into();
+            }
+            _ => {}
+        }
+        self.send("response.output_item.added", json!({ "output_index": place, "item": begun }));
+        let at = json!({ "item_id": item["id"], "output_index": place });
+        if item["type"] == "function_call" {
+            self.send("response.function_call_arguments.delta", with(&at, &[("delta", &item["arguments"])]));
+            let done = [("arguments", &item["arguments"]), ("name", &item["name"])];
+            self.send("response.function_call_arguments.done", with(&at, &done));
+        }
+        if item["type"] == "message" {
+            for (index, part) in item["content"].as_array().into_iter().flatten().enumerate() {
+                self.part(&with(&at, &[("content_index", &index.into())]), part);
+            }
+        }
+        self.send("response.output_item.done", json!({ "output_index": place, "item": item }));
+    }
+
+    fn part(&mut self, at: &Value, part: &Value) {
+        let mut begun = part.clone();
+        let (field, delta, done) = if part["type"] == "refusal" {
+            ("refusal", "response.refusal.delta", "response.refusal.done")
+        } else {
+            ("text", "response.output_text.delta", "response.output_text.done")
+        };
+        begun[field] = "".into();
+        self.send("response.content_part.added", with(at, &[("part", &begun)]));
+        let none = json!([]);
+        let logprobs = if field == "text" { part.get("logprobs").or(Some(&none)) } else { None };
+        let with_logprobs = |name, value| {
+            let fields: Vec<_> = [(name, value)].into_iter().chain(logprobs.map(|it| ("logprobs", it))).collect();
+            with(at, &fields)
+        };
+        self.send(delta, with_logprobs("delta", &part[field]));
+        self.send(done, with_logprobs(field, &part[field]));
+        self.send("response.content_part.done", with(at, &[("part", part)]));
+    }
+}
+
+fn with(at: &Value, fields: &[(&str, &Value)]) -> Value {
+    let mut all = at.clone();
+    for (name, value) in fields {
+        all[*name] = (*value).clone();
+    }
+    all
+}

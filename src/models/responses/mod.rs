@@ -1,0 +1,138 @@
+//! `/v1/responses`: `OpenAI`'s Responses interface.
+//!
+//! A provider that has the interface is asked in it ([`relay`]); for any other the
+//! service makes a response out of a chat completion ([`translate`]). Either way
+//! the service keeps the response itself, under an id of its own, and puts the
+//! turns before it together: providers are told to keep nothing.
+//!
+//! A background response is a job of its tenant's ([`job`]) whose events are on
+//! disk before anyone sees them, so that whoever follows them can go on after
+//! each, also when the service was restarted in between.
+
+mod background;
+mod create;
+mod describe;
+mod events;
+mod follow;
+mod followers;
+mod frames;
+mod id;
+mod job;
+mod keep;
+mod object;
+mod relay;
+mod request;
+mod routes;
+mod sql;
+#[cfg(test)]
+mod tests;
+mod translate;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+pub use id::ResponseId;
+pub use job::handler;
+pub use object::Status;
+pub use routes::routes;
+
+use super::{Call, Gateway, Reply};
+use crate::clock::Clock;
+use crate::db::{self, Db};
+use crate::http::Problem;
+use crate::id::IdSource;
+use crate::jobs::Jobs;
+use followers::Followers;
+
+/// What calls models: the gateway, and in tests what stands in for it.
+pub trait Models: Send + Sync + 'static {
+    /// Makes a call.
+    fn call(&self, call: Call) -> BoxFuture<'static, Result<Reply, Problem>>;
+
+    /// Whether the provider that is asked first for a model has this interface.
+    fn has_responses(&self, model: &str) -> bool;
+}
+
+impl Models for Gateway {
+    fn call(&self, call: Call) -> BoxFuture<'static, Result<Reply, Problem>> {
+        let gateway = self.clone();
+        Box::pin(async move { Self::call(&gateway, call).await })
+    }
+
+    fn has_responses(&self, model: &str) -> bool {
+        Self::has_responses(self, model)
+    }
+}
+
+/// What the service is built from.
+pub struct Parts {
+    /// The database.
+    pub db: Db,
+    /// The time.
+    pub clock: Clock,
+    /// Ids of responses.
+    pub ids: IdSource,
+    /// What calls models.
+    pub models: Arc<dyn Models>,
+    /// How long responses are kept; none: for ever.
+    pub keep: Option<Duration>,
+}
+
+/// The service. Clones share it.
+#[derive(Clone)]
+pub struct Responses(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    clock: Clock,
+    ids: IdSource,
+    models: Arc<dyn Models>,
+    keep: Option<Duration>,
+    followers: Arc<Followers>,
+    jobs: OnceLock<Jobs>,
+}
+
+impl Responses {
+    /// The service; nothing is made in the background before [`run`](Self::run).
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { db, clock, ids, models, keep } = parts;
+        Self(Arc::new(Inner { db, clock, ids, models, keep, followers: Arc::default(), jobs: OnceLock::new() }))
+    }
+
+    /// Lets responses be made in the background from now on, by these jobs.
+    pub fn begin(&self, jobs: Jobs) {
+        let _ = self.0.jobs.set(jobs);
+    }
+
+    /// Forgets what is over, again and again, until `stop`.
+    pub async fn run(&self, stop: &CancellationToken) {
+        stop.run_until_cancelled(self.0.forget()).await;
+    }
+
+    /// The greatest row number in use, from which ids go on.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn last_no(db: &Db) -> Result<i64, db::Error> {
+        db.read(sql::last_no).await
+    }
+
+    /// Deletes everything of a deleted tenant, piece by piece.
+    ///
+    /// # Errors
+    /// When the database cannot be used; what is left is for the next start.
+    pub async fn clear_tenant(&self, tenant: i64) -> Result<(), db::Error> {
+        while self.0.db.write(move |tx| sql::clear_tenant(tx, tenant)).await? {}
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn jobs(&self) -> Result<&Jobs, Problem> {
+        self.jobs.get().ok_or_else(|| Problem::unavailable("starting", "the service has just been started", 1))
+    }
+}

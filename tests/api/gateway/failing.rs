@@ -1,0 +1,168 @@
+//! Providers that fail, each in its way.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Bench, PROVIDER_KEY, hello, question};
+use crate::support::upstream::{Fault, Script, Shown, Upstream};
+use crate::support::{Server, Setup};
+
+#[test]
+fn the_next_model_is_asked_when_one_fails() {
+    let bench = Bench::start_with(Setup::real().env("AGENTD_MODELS_TOTAL_TIME", "1s"));
+    for (script, tries) in [
+        (Script::status(500), 3),
+        (Script::status(503), 3),
+        (Script::html(502), 3),
+        (Script::busy(60), 1),
+        (Script::busy_until(60), 1),
+        (Script::status(401), 1),
+        (Script::html(200), 1),
+        (Script::invalid_json(), 1),
+        (Script::fault(Fault::CutBefore), 1),
+        (Script::fault(Fault::CutAfter(1)), 1),
+        (Script::hang(), 1),
+        (Script::fault(Fault::HangAfter(1)), 1),
+    ] {
+        let bench = &bench;
+        let before = (bench.upstream.asked("m"), bench.upstream.asked("n"));
+        bench.upstream.script("m", script.clone());
+        bench.upstream.script("n", hello());
+        let answer = bench.client.post("/v1/chat/completions", &question());
+        answer.expect(200);
+        assert_eq!((answer.header("x-model-used"), answer.header("x-fallbacks")), (Some("n"), Some("1")), "{script:?}");
+        let after = (bench.upstream.asked("m"), bench.upstream.asked("n"));
+        let asked = after.0 - before.0;
+        // A breaker that has opened meanwhile leaves the first one alone.
+        assert!(asked == tries || asked == 0, "{script:?}: {asked} tries");
+        assert_eq!(after.1 - before.1, 1);
+    }
+}
+
+#[test]
+fn one_that_is_busy_is_asked_again_when_it_says() {
+    let bench = Bench::start();
+    bench.upstream.next("m", [Script::busy(0), Script::status(500), hello()]);
+    let answer = bench.client.post("/v1/chat/completions", &question());
+    answer.expect(200);
+    assert_eq!((answer.header("x-model-used"), answer.header("x-fallbacks")), (Some("m"), Some("0")));
+    assert_eq!(bench.upstream.asked("m"), 3);
+    assert_eq!(answer.header("x-cost-usd"), Some("0.0011"), "what failed cost nothing");
+}
+
+#[test]
+fn what_the_client_is_told_when_nobody_answers() {
+    let setup = Setup::real().env("AGENTD_MODELS_TOTAL_TIME", "1s").env("AGENTD_MODELS_FIRST_TOKEN_TIME", "1s");
+    for (script, status, code) in [
+        (Script::status(500), 502, "provider_failed"),
+        (Script::html(502), 502, "provider_failed"),
+        (Script::html(200), 502, "provider_failed"),
+        (Script::invalid_json(), 502, "provider_failed"),
+        (Script::fault(Fault::CutBefore), 502, "provider_failed"),
+        (Script::busy(77), 429, "provider_rate_limited"),
+        (Script::hang(), 504, "provider_timeout"),
+        (Script::status(403), 502, "provider_key_refused"),
+    ] {
+        let bench = Bench::start_with(setup.clone());
+        bench.upstream.usually(script.clone());
+        let answer = bench.client.post("/v1/chat/completions", &question());
+        answer.openai_error(status, code, None);
+        if code == "provider_rate_limited" {
+            assert_eq!(answer.header("retry-after"), Some("77"));
+        }
+    }
+}
+
+#[test]
+fn a_wrong_key_is_said_and_not_shown() {
+    let bench = Bench::start();
+    bench.upstream.expect_keys(&["another"]);
+    let answer = bench.client.post("/v1/chat/completions", &question());
+    answer.openai_error(502, "provider_key_refused", None);
+    let log = bench.server.log().join("\n");
+    for place in [&answer.text, &log] {
+        assert!(!place.contains(PROVIDER_KEY), "{place}");
+    }
+    assert!(log.contains("key_refused"));
+}
+
+#[test]
+fn the_clients_own_faults_are_passed_back_as_they_are() {
+    let bench = Bench::start();
+    bench.upstream.script("m", Script::status(400).header("X-Odd", "1"));
+    let answer = bench.client.post("/v1/chat/completions", &question());
+    assert_eq!(answer.expect(400)["error"]["message"], "The request is not good.");
+    assert_eq!((answer.header("x-cost-usd"), answer.header("x-odd")), (Some("0"), None));
+    assert_eq!(bench.upstream.asked("n"), 0);
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_not_trusted() {
+    for (shown, good) in [(Shown::Good, true), (Shown::Expired, false)] {
+        let upstream = Upstream::start_tls(shown);
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let authority = folder.path().join("ca.pem");
+        std::fs::write(&authority, upstream.authority()).expect("written");
+        let setup = Setup::real().env("AGENTD_OUTBOUND_EXTRA_CA", &authority.to_string_lossy());
+        let bench = Bench::over(upstream, setup);
+        bench.upstream.usually(hello());
+        let answer = bench.client.post("/v1/chat/completions", &question());
+        if good {
+            answer.expect(200);
+        } else {
+            answer.openai_error(502, "provider_unreachable", None);
+            assert!(answer.text.contains("certificate"), "{}", answer.text);
+        }
+    }
+}
+
+#[test]
+fn one_that_mostly_fails_is_left_alone_for_a_while() {
+    let setup = Setup::testbed().env("AGENTD_MODELS_ATTEMPTS", "1");
+    let bench = Bench::start_with(setup);
+    bench.upstream.script("m", Script::status(500));
+    bench.upstream.script("n", hello());
+    let ask = || {
+        let answer = bench.client.post("/v1/chat/completions", &question());
+        answer.expect(200);
+        answer.header("x-model-used").map(str::to_owned)
+    };
+    for _ in 0..12 {
+        assert_eq!(ask().as_deref(), Some("n"));
+    }
+    assert_eq!(bench.upstream.asked("m"), 10, "ten failures are enough");
+    let setup = bench.server.admin().get("/admin/models").expect(200);
+    assert_eq!(setup["providers"][0]["breakers"]["m"], "open");
+    let ready = bench.server.anyone().get("/ready").expect(200);
+    assert_eq!(ready["degraded"][0]["part"], "models");
+    let metrics = bench.server.admin().get("/metrics").text;
+    assert!(metrics.contains("agentd_model_breakers_open{provider=\"openai\"} 1"), "{metrics}");
+    bench.upstream.script("m", hello());
+    bench.server.set_clock(31);
+    // The clock is read from a file from time to time, so it may take a call or two.
+    crate::support::eventually("it is tried again", || (ask().as_deref() == Some("m")).then_some(()));
+    assert_eq!(ask().as_deref(), Some("m"));
+    assert_eq!(bench.server.anyone().get("/ready").expect(200)["degraded"], json!([]));
+}
+
+#[test]
+fn one_that_is_not_there_is_said_to_be_unreachable() {
+    let server: Server = Setup::real()
+        .env("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+        .env("OPENAI_DEFAULT_MODEL", "gpt-4o-mini")
+        .start();
+    let answer = server.client().post("/v1/chat/completions", &question());
+    answer.openai_error(502, "provider_unreachable", None);
+}
+
+#[test]
+fn a_place_at_the_provider_is_waited_for() {
+    let bench = Bench::start_with(Setup::real().env("AGENTD_MODELS_CONCURRENCY", "1"));
+    bench.upstream.usually(hello().latency(Duration::from_millis(50)));
+    std::thread::scope(|scope| {
+        let ask = || bench.client.post("/v1/chat/completions", &question()).status;
+        let asked: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        assert!(asked.into_iter().all(|asked| asked.join().expect("an answer") == 200));
+    });
+}
