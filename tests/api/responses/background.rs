@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Bench, id, own_question, question, text, with};
-use crate::support::upstream::{Fault, Gate, Script};
 use crate::support::eventually;
+use crate::support::upstream::{Fault, Gate, Script};
 
 fn background(body: Value) -> Value {
     with(body, json!({ "background": true }))

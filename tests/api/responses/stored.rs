@@ -15,7 +15,8 @@ fn a_conversation_is_put_together_from_what_is_kept() {
     // The next turn goes to another provider, which has never heard of it.
     let third = bench.create(&with(own_question(), json!({ "input": "Last.", "previous_response_id": second["id"] })));
     let input = bench.upstream.last_request().json()["input"].clone();
-    let said: Vec<_> = input.as_array().expect("a list").iter().map(|item| item["content"][0]["text"].clone()).collect();
+    let said: Vec<_> =
+        input.as_array().expect("a list").iter().map(|item| item["content"][0]["text"].clone()).collect();
     assert_eq!(said, ["Say hello.", "Hello there.", "And again.", "Hello there.", "Last."]);
     assert!(bench.upstream.last_request().json().get("previous_response_id").is_none());
     assert!(bench.upstream.last_request().json().get("instructions").is_none(), "they are for one turn");
