@@ -319,6 +319,21 @@ fn whoever_hangs_up_before_the_commit_pays_nothing() {
 }
 
 #[test]
+fn what_was_given_back_and_reserved_again_is_spent_once_when_the_process_is_killed() {
+    let mut house = House::new(settings());
+    for cap in ["1", "2", "3"] {
+        house.limit(1, Some(usd(cap)), None, None);
+        let first = house.reserve(&payer(1), usd("1")).expect("it fits");
+        first.settle(spent(usd("0.1")));
+        house.reserve(&payer(1), usd("0.9")).expect("it was given back").release();
+        let last = house.reserve(&payer(1), usd("0.9")).expect("it was given back");
+        house.killed();
+        drop(last);
+        assert_eq!(house.standing(&payer(1), Scope::TenantDay).spent, usd(cap));
+    }
+}
+
+#[test]
 fn what_cannot_be_written_is_given_back() {
     let house = House::new(settings());
     house.db.close();
