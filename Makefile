@@ -7,7 +7,7 @@ BINARY := target/$(TARGET)/release/agentd
 DEB ?= target/debian/agentd_*.deb
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: run stop test test-code test-contract test-sdk test-browser test-systemd test-package test-tls-scan test-packaging deb lint-deb build-deps test-deps lint format bench failover soak fuzz build doc deny clean
+.PHONY: run stop test test-code test-contract test-sdk test-browser test-systemd test-package test-tls-scan test-packaging deb lint-deb build-deps test-deps lint format bench bench-gateway failover soak fuzz build doc deny clean
 
 run: build ## build, run the demo, leave the service up
 	$(BINARY) demo
@@ -105,6 +105,12 @@ deny: ## licences, sources, duplicates (cargo install --locked cargo-deny)
 
 bench: build-deps ## the published tables, about eight minutes; BENCH_ONLY=batch,idle for some
 	cargo bench --locked --bench published
+
+bench-gateway: build-deps ## the gateway to models beside caddy, Portkey and LiteLLM, about five minutes
+	@command -v caddy >/dev/null && command -v node >/dev/null && command -v npm >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || { \
+		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends caddy nodejs npm python3-venv; }
+	benches/gateway/install
+	cargo bench --locked --bench gateway
 
 failover: build ## a host with 2 GB is lost and another takes over: what is lost, how long it takes; ten minutes
 	@command -v age-keygen >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends age; }

@@ -1,8 +1,8 @@
 //! The composition root: builds every service once, in order, and connects
 //! them. Nothing below knows how it is put together.
 
-mod left;
 mod master_key;
+mod models;
 pub mod offline;
 mod parts;
 mod reload;
@@ -26,8 +26,6 @@ use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
 use crate::id::IdSource;
 use crate::jobs::{self, Handler, Jobs};
 use crate::limits::Quota;
-use crate::models::responses::{self, Responses};
-use crate::models::{self, Gateway};
 use crate::outbound::{self, Outbound};
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
@@ -36,7 +34,8 @@ use crate::tools::web::SearchKey;
 use crate::users::{self, Users};
 use crate::vault::{self, Vault};
 use crate::{backups, docs, health, s3, setup, status, tls};
-use parts::{build_auth, build_backups, build_outbound, build_registry, job_limits, lock, open_db, open_prices};
+use models::Models;
+use parts::{build_auth, build_backups, build_budgets, build_outbound, build_registry, job_limits, lock, open_db};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -52,6 +51,13 @@ pub struct Extras {
     pub paying: Option<fn(&Budgets) -> Vec<Handler>>,
     /// Migrations after those of this binary.
     pub migrations: Vec<db::migrate::Migration>,
+}
+
+impl Extras {
+    fn handlers(self, budgets: &Budgets) -> Vec<Handler> {
+        let paying = self.paying.map(|make| make(budgets)).unwrap_or_default();
+        self.handlers.into_iter().chain(paying).collect()
+    }
 }
 
 /// How the process was started.
@@ -106,7 +112,7 @@ pub enum BuildError {
     Backups(#[from] backups::OpenError),
     /// Models cannot be reached with these settings.
     #[error(transparent)]
-    Models(#[from] models::OpenError),
+    Models(#[from] crate::models::OpenError),
     /// Backups cannot be sent where they are to go.
     #[error(transparent)]
     Bucket(#[from] s3::SettingsError),
@@ -142,8 +148,7 @@ pub struct App {
     /// What may be spent and was.
     pub budgets: Budgets,
     backups: Backups,
-    gateway: Gateway,
-    responses: Responses,
+    models: Models,
     users: Arc<Users>,
     setup: Arc<setup::Setup>,
     /// The certificate that there is without asking anybody.
@@ -165,7 +170,7 @@ pub struct App {
 #[must_use]
 pub fn routes() -> Routes {
     jobs::routes()
-        .and(models::routes())
+        .and(crate::models::routes())
         .and(tenants::routes())
         .and(budgets::routes())
         .and(users::routes())
@@ -185,27 +190,19 @@ impl App {
     ///
     /// # Errors
     /// When the folder, the database or a secret cannot be used.
-    pub async fn build(config: &Config, start: Start, extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
-        let clock = extras.clock.unwrap_or_else(Clock::system);
+    pub async fn build(config: &Config, start: Start, mut extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
+        let clock = extras.clock.clone().unwrap_or_else(Clock::system);
         let lock = lock(config)?;
         let certificates = Certificates::default();
         let kept = tls::Kept::open(config, &certificates, &clock)?;
         let metrics = Metrics::new();
-        let db = open_db(config, start.progress, extras.migrations, &metrics)?;
+        let db = open_db(config, start.progress, std::mem::take(&mut extras.migrations), &metrics)?;
         let vault = Vault::open(&db, &config.data).await?;
         let auth = Arc::new(build_auth(config, &clock)?);
-        let last = Jobs::last_no(&db).await?.max(Budgets::last_no(&db).await?).max(Responses::last_no(&db).await?);
-        let ids = IdSource::new(clock.clone(), last);
+        let ids = IdSource::new(clock.clone(), models::last_no(&db).await?);
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
         load_tenants(config, &tenants).await?;
-        let parts = budgets::Parts {
-            db: db.clone(),
-            clock: clock.clone(),
-            ids: ids.clone(),
-            settings: config.budget.clone(),
-            runtime: jobs_on.clone(),
-        };
-        let budgets = Budgets::open(parts, &metrics).await?;
+        let budgets = build_budgets(config, &db, &clock, &ids, &jobs_on, &metrics).await?;
         let secure = config.tls.mode != TlsMode::Off;
         let users = Arc::new(Users::new(db.clone(), clock.clone(), auth.clone(), secure));
         users.load().await?;
@@ -224,33 +221,34 @@ impl App {
         acme.configure(config.tls.mode, &config.acme).await?;
         let file = start.sources.file.clone();
         let backups = build_backups(config, &db, &clock, &outbound, file, &metrics).await?;
-        let parts = models::Parts {
-            db: db.clone(),
-            vault: vault.clone(),
-            clock: clock.clone(),
-            outbound: outbound.clone(),
-            prices: open_prices(config, &db, &clock).await?,
-            budgets: budgets.clone(),
+        let over = models::Parts {
+            config,
+            db: &db,
+            vault: &vault,
+            clock: &clock,
+            ids: &ids,
+            outbound: &outbound,
+            budgets: &budgets,
         };
-        let gateway = Gateway::open(parts, &config.models, &metrics).await?;
-        let parts = responses::Parts {
-            db: db.clone(),
-            clock: clock.clone(),
-            ids: ids.clone(),
-            models: Arc::new(gateway.clone()),
-            keep: config.models.keep_responses,
-        };
-        let responses = Responses::new(parts);
-        let own = [acme::handler(&acme), responses::handler(&responses)].into_iter();
+        let models = Models::open(over, &metrics).await?;
+        let own = [acme::handler(&acme)].into_iter().chain(models.handlers());
         let own = own.chain(backups::handlers(&backups)).collect();
         let search_key = SearchKey::default();
-        let more = extras.handlers.into_iter().chain(extras.paying.map(|make| make(&budgets)).unwrap_or_default());
-        let registry = build_registry(config, &outbound, own, &search_key, more.collect())?;
+        let more = extras.handlers(&budgets);
+        let registry = build_registry(config, &outbound, own, &search_key, more)?;
         let (limits, quotas) = (job_limits(config), auth.limits().clone());
-        let parts =
-            jobs::Parts { db: db.clone(), clock: clock.clone(), ids, registry, limits, quotas, runtime: jobs_on };
+        let parts = jobs::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids,
+            registry,
+            limits,
+            quotas,
+            budgets: budgets.clone(),
+            runtime: jobs_on,
+        };
         let jobs = Jobs::new(parts, &metrics)?;
-        responses.begin(jobs.clone());
+        models.begin(&jobs);
         let process = ProcessMetrics::new(&metrics, &clock)?;
         let routes = Arc::new(routes());
         let proxies = Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone()));
@@ -259,7 +257,7 @@ impl App {
             proxies: proxies.clone(),
             kept: kept.clone(),
             acme: acme.clone(),
-            gateway: gateway.clone(),
+            gateway: models.gateway.clone(),
             tenants: tenants.clone(),
             budgets: budgets.clone(),
             search_key,
@@ -286,7 +284,7 @@ impl App {
         };
         let status = status::Status::new(config, parts);
         Ok(Self {
-            health: Arc::new(health::Health::new(db.clone(), jobs.clone(), gateway.clone(), process, &metrics)?),
+            health: Arc::new(health::Health::new(db.clone(), jobs.clone(), models.gateway.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
             reloader: Arc::new(reloader),
             proxies,
@@ -308,8 +306,7 @@ impl App {
             acme,
             budgets,
             backups,
-            gateway,
-            responses,
+            models,
             kept,
             vault,
             auth,
@@ -326,13 +323,12 @@ impl App {
         }
         let (jobs, tenants) = (self.jobs.clone(), Arc::downgrade(&self.tenants));
         let clear = {
-            let left = left::Left { budgets: self.budgets.clone(), responses: self.responses.clone() };
-            let (jobs, runtime) = (self.jobs.clone(), jobs_on.clone());
+            let (jobs, models, runtime) = (self.jobs.clone(), self.models.clone(), jobs_on.clone());
             move |tenant| {
-                let (tenants, left, runtime) = (tenants.clone(), left.clone(), runtime.clone());
+                let (tenants, models, runtime) = (tenants.clone(), models.clone(), runtime.clone());
                 jobs.clear_tenant(tenant, move |tenant| {
                     runtime.spawn(async move {
-                        if let Err(error) = left.clear(tenant).await {
+                        if let Err(error) = models.clear_tenant(tenant).await {
                             tracing::warn!(%error, tenant, "what a deleted tenant has left stays until the next start");
                             return;
                         }
@@ -349,8 +345,10 @@ impl App {
         for (tenant, quota) in self.auth.limits().quotas() {
             apply_quota(&jobs, tenant, quota);
         }
+        let models = self.models.clone();
         self.tenants.on_change(move |change| {
             apply_quota(&jobs, change.tenant, change.quota);
+            models.hold(change.tenant, change.status != Status::Active);
             match change.status {
                 Status::Active => jobs.hold(change.tenant, false),
                 Status::Suspended => jobs.hold(change.tenant, true),
@@ -363,9 +361,7 @@ impl App {
         jobs_on.spawn(async move { acme.run(jobs, &stop).await });
         let (backups, jobs, stop) = (self.backups.clone(), self.jobs.clone(), self.stop.clone());
         jobs_on.spawn(async move { backups.run(jobs, &stop).await });
-        jobs_on.spawn(self.budgets.clone().run(self.stop.clone()));
-        let (responses, stop) = (self.responses.clone(), self.stop.clone());
-        jobs_on.spawn(async move { responses.run(&stop).await });
+        self.models.run(&self.jobs, jobs_on, &self.stop);
         jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
         let app = self.clone();
         jobs_on.spawn(async move {
@@ -392,15 +388,13 @@ impl App {
             .app_data(web::Data::from(self.health.clone()))
             .app_data(web::Data::from(self.docs.clone()))
             .app_data(web::Data::new(self.jobs.clone()))
-            .app_data(web::Data::new(self.budgets.clone()))
             .app_data(web::Data::new(self.acme.clone()))
             .app_data(web::Data::new(self.backups.clone()))
-            .app_data(web::Data::new(self.gateway.clone()))
-            .app_data(web::Data::new(self.responses.clone()))
             .app_data(web::Data::new(self.vault.clone()))
             .app_data(web::Data::new(self.body_limits))
             .app_data(web::Data::new(self.http_metrics.clone()))
             .app_data(web::Data::new(self.metrics.clone()));
+        self.models.configure(config);
         self.routes.configure(config);
     }
 

@@ -49,7 +49,8 @@ impl Report {
 }
 
 impl Target {
-    fn bytes(&self) -> Vec<u8> {
+    /// The request as it is sent.
+    pub fn bytes(&self) -> Vec<u8> {
         let Self { address, path, headers, body } = self;
         assert!(address.ip().is_loopback(), "load is for loopback only");
         let length = body.len();
@@ -163,22 +164,36 @@ async fn read_answer<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>)
         assert!(read > 0, "the server hung up");
         filled += read;
         if whole.is_none() {
-            whole = length_of(&buffer[..filled]);
+            whole = end_of(&buffer[..filled]);
         }
-        if whole.is_some_and(|whole| filled >= whole) {
-            return;
+        match whole {
+            Some(End::Length(length)) if filled >= length => return,
+            Some(End::Chunks) if buffer[..filled].ends_with(b"\r\n0\r\n\r\n") => return,
+            _ => {}
         }
     }
 }
 
-/// Bytes of the whole answer, once its head is there.
-fn length_of(answer: &[u8]) -> Option<usize> {
+/// How the end of an answer is known.
+enum End {
+    /// Bytes of the whole of it.
+    Length(usize),
+    /// By its last chunk.
+    Chunks,
+}
+
+/// Known once the head is there.
+fn end_of(answer: &[u8]) -> Option<End> {
     let head = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let text = std::str::from_utf8(&answer[..head]).expect("a head is text");
     assert!(text.starts_with("HTTP/1.1 2"), "refused: {}", String::from_utf8_lossy(answer));
-    let length = text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    });
-    Some(head + 4 + length.expect("a length"))
+    let value = |wanted: &str| {
+        let headers = text.lines().filter_map(|line| line.split_once(':'));
+        headers.filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim()).next()
+    };
+    if value("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
+        return Some(End::Chunks);
+    }
+    let length: usize = value("content-length").and_then(|value| value.parse().ok()).expect("a length");
+    Some(End::Length(head + 4 + length))
 }

@@ -8,10 +8,11 @@ pub struct Row {
     name: String,
     value: Value,
     goal: Option<Goal>,
+    durability: &'static str,
     note: String,
 }
 
-/// What every figure of agentd was measured with.
+/// What figures of agentd are measured with.
 const DURABILITY: &str = "WAL, FULL";
 
 #[derive(Clone, Copy)]
@@ -28,7 +29,7 @@ enum Goal {
 
 impl Row {
     pub fn of(name: impl Into<String>) -> Self {
-        Self { name: name.into(), value: Value::Number(0.0), goal: None, note: String::new() }
+        Self { name: name.into(), value: Value::Number(0.0), goal: None, durability: DURABILITY, note: String::new() }
     }
 
     pub fn value(mut self, value: f64) -> Self {
@@ -56,6 +57,12 @@ impl Row {
     /// The goal: at most so long.
     pub fn within(mut self, most: Duration) -> Self {
         self.goal = Some(Goal::Most(Value::Time(most)));
+        self
+    }
+
+    /// What it was measured with, when it is none of agentd's.
+    pub fn durability(mut self, durability: &'static str) -> Self {
+        self.durability = durability;
         self
     }
 
@@ -100,7 +107,7 @@ pub fn print_rows(rows: &[Row]) {
         return;
     }
     println!("| Figure | Measured | Goal | Durability | |\n|---|---:|---|---|---|");
-    for Row { name, value, goal, note } in rows {
+    for Row { name, value, goal, durability, note } in rows {
         let mut text = String::new();
         let _ = match goal {
             None => Ok(()),
@@ -113,7 +120,7 @@ pub fn print_rows(rows: &[Row]) {
                 write!(text, "≤ {}, {met}", most.text())
             }
         };
-        println!("| {name} | {} | {text} | {DURABILITY} | {note} |", value.text());
+        println!("| {name} | {} | {text} | {durability} | {note} |", value.text());
     }
     println!();
 }

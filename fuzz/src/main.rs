@@ -35,6 +35,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("backup", outside::backup),
     ("stream", outside::stream),
     ("model", outside::model),
+    ("form", outside::form),
+    ("batch", outside::batch),
     ("request", service::request),
 ];
 

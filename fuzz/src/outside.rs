@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use agentd::config::Target;
+use agentd::models;
 use agentd::outbound::fuzzing;
 use agentd::tools::web;
 
@@ -77,11 +78,35 @@ pub fn backup(input: &[u8]) {
     }
 }
 
+/// A form, in pieces of any size. What was read is written and read again as the
+/// same.
+pub fn form(input: &[u8]) {
+    let Some((piece, body)) = input.split_first() else { return };
+    let Some((kind, written)) = models::fuzzing::form(body, "x", usize::from(*piece), 4096) else { return };
+    let boundary = |kind: &str| kind.split_once("boundary=").map(|(_, boundary)| boundary.to_owned());
+    let first = boundary(&kind).expect("a boundary");
+    let (kind, again) = models::fuzzing::form(&written, &first, 7, 1 << 20).expect("a form");
+    let second = boundary(&kind).expect("a boundary");
+    let text = |bytes: &[u8], boundary: &str| String::from_utf8_lossy(bytes).replace(boundary, "boundary");
+    assert_eq!(text(&written, &first), text(&again, &second));
+}
+
+/// A line of a batch, and behind a NUL what a provider answers to it. What is
+/// written of it is one line of JSON.
+pub fn batch(input: &[u8]) {
+    let end = input.iter().position(|byte| *byte == 0).unwrap_or(input.len());
+    let (line, answer) = input.split_at(end);
+    if let Some(written) = models::fuzzing::batch_line(line, answer) {
+        assert!(!written.contains('\n'));
+        serde_json::from_str::<serde_json::Value>(&written).expect("JSON");
+    }
+}
+
 /// A stream of a model, cut anywhere: what is counted of it does not depend on
 /// where.
 pub fn stream(input: &[u8]) {
     let [kind, cut, bytes @ ..] = input else { return };
-    let [whole, cut] = agentd::models::fuzzing::stream(*kind, bytes, usize::from(*cut) * bytes.len() / 255);
+    let [whole, cut] = models::fuzzing::counted_stream(*kind, bytes, usize::from(*cut) * bytes.len() / 255);
     assert_eq!(whole, cut);
 }
 
@@ -89,7 +114,7 @@ pub fn stream(input: &[u8]) {
 /// output makes no call cost more.
 pub fn model(input: &[u8]) {
     let Some((kind, bytes)) = input.split_first() else { return };
-    if let Some((whole, limited)) = agentd::models::fuzzing::model(*kind, bytes) {
+    if let Some((whole, limited)) = models::fuzzing::model(*kind, bytes) {
         assert!(limited <= whole, "{limited} is more than {whole}");
     }
 }

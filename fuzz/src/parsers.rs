@@ -147,6 +147,7 @@ fn compute(name: &str, input: &str) -> Option<serde_json::Value> {
     let call = Call {
         job: JobId(uuid::Uuid::nil()),
         tenant: 1,
+        payer: agentd::budgets::Payer::of_tenant(1),
         attempt: 1,
         input: Arc::from(input),
         stop: tokio_util::sync::CancellationToken::new(),

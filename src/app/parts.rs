@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry as Metrics;
+use tokio::runtime::Handle;
 
 use super::BuildError;
 use crate::auth::{Auth, KeyHasher};
 use crate::backups::Backups;
+use crate::budgets::{self, Budgets};
 use crate::clock::Clock;
 use crate::config::{Config, SearchProvider, Secret, TlsMode};
 use crate::db::{self, Db, FolderLock, OpenError, Progress};
 use crate::http::cors::Cors;
+use crate::id::IdSource;
 use crate::jobs::{self, Handler, Registry};
 use crate::limits::Limits;
-use crate::models::price::{Ceiling, Prices};
 use crate::outbound::{self, Outbound};
 use crate::s3::Bucket;
 use crate::tools::web::SearchKey;
@@ -103,6 +105,19 @@ fn db_options(config: &Config, progress: Progress, more_migrations: Vec<db::migr
     }
 }
 
+/// What may be spent and was.
+pub(super) async fn build_budgets(
+    config: &Config,
+    db: &Db,
+    clock: &Clock,
+    ids: &IdSource,
+    runtime: &Handle,
+    metrics: &Metrics,
+) -> Result<Budgets, budgets::OpenError> {
+    let (db, clock, ids, runtime) = (db.clone(), clock.clone(), ids.clone(), runtime.clone());
+    Budgets::open(budgets::Parts { db, clock, ids, settings: config.budget.clone(), runtime }, metrics).await
+}
+
 /// The way out of the service.
 pub(super) fn build_outbound(config: &Config, metrics: &Metrics) -> Result<Outbound, outbound::BuildError> {
     Outbound::new(config.outbound.clone().into(), metrics)
@@ -120,12 +135,6 @@ pub(super) async fn build_backups(
     let bucket = config.s3.as_ref().map(|section| Bucket::new(section, outbound)).transpose()?;
     let parts = backups::Parts { db: db.clone(), clock: clock.clone(), bucket, configuration };
     Ok(Backups::open(config, parts, metrics).await?)
-}
-
-/// What models cost.
-pub(super) async fn open_prices(config: &Config, db: &Db, clock: &Clock) -> Result<Prices, db::Error> {
-    let ceiling = config.prices.unknown.map(|(input, output)| Ceiling { input, output });
-    Prices::open(db, clock.clone(), ceiling).await
 }
 
 /// What the tools that read the web are told by. Naming a search provider's

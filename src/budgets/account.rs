@@ -48,9 +48,9 @@ impl TotalKey {
     }
 
     /// Whose it is.
-    pub fn tenant(&self) -> Option<i64> {
+    pub fn tenant(&self) -> i64 {
         match self {
-            Self::Key(tenant, _) | Self::Session(tenant, _) | Self::Job(tenant, _) => Some(*tenant),
+            Self::Key(tenant, _) | Self::Session(tenant, _) | Self::Job(tenant, _) => *tenant,
         }
     }
 

@@ -128,7 +128,7 @@ impl Ledger {
     pub fn remove_tenant(&mut self, tenant: i64) {
         self.tenants.remove(&tenant);
         self.key_limits.retain(|(no, _), _| *no != tenant);
-        self.totals.retain(|key, _| key.tenant() != Some(tenant));
+        self.totals.retain(|key, _| key.tenant() != tenant);
         self.dropped += 1;
         self.alerts.forget_tenant(tenant);
     }

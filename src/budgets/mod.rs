@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 pub use reservation::Reservation;
-pub use routes::routes;
+pub use routes::{routes, session_name, session_of};
 pub use types::{
     Alert, Exhausted, JobPayer, OnExhausted, Payer, Planned, Refused, Scope, Spent, Standing, TenantBudget, Tokens,
 };
@@ -166,7 +166,9 @@ impl Budgets {
             ledger.load_bucket(tenant, bucket, nano);
         }
         limits.put_into(&mut ledger);
-        alerts.iter().for_each(|alert| ledger.remember_alert(alert));
+        for alert in &alerts {
+            ledger.remember_alert(alert);
+        }
         Ok(Self(Arc::new(Inner {
             db,
             clock,

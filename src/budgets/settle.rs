@@ -168,9 +168,8 @@ impl Inner {
             let mut waiting = self.settlements.lock();
             waiting.writing -= batch.len();
             let again = match &outcome {
-                Ok(()) => false,
                 // The next start settles in full what this one could not.
-                Err(db::Error::Closed) => false,
+                Ok(()) | Err(db::Error::Closed) => false,
                 Err(error) if !error.is_passing() && batch.len() == 1 => false,
                 Err(error) => {
                     if !error.is_passing() {
@@ -196,7 +195,9 @@ impl Inner {
             }
             Ok(()) => {
                 let mut ledger = self.ledger();
-                batch.iter().for_each(|settlement| ledger.written(&settlement.call.hold.payer));
+                for settlement in batch {
+                    ledger.written(&settlement.call.hold.payer);
+                }
             }
         }
         if again {

@@ -406,7 +406,7 @@ fn old_calls_are_forgotten_and_their_sums_are_not() {
 }
 
 /// Something that happens to a ledger.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Reserve {
         tenant: i64,
@@ -519,7 +519,7 @@ impl Play {
         self.house.now.load(Ordering::Relaxed)
     }
 
-    fn end(&mut self, which: &prop::sample::Index) -> Option<(Reservation, Payer, Bucket, i64)> {
+    fn end(&mut self, which: prop::sample::Index) -> Option<(Reservation, Payer, Bucket, i64)> {
         if self.open.is_empty() {
             return None;
         }
@@ -555,19 +555,19 @@ impl Play {
                 }
             }
             Step::Settle(which, percent) => {
-                if let Some((reservation, payer, at, amount)) = self.end(&which) {
+                if let Some((reservation, payer, at, amount)) = self.end(which) {
                     let cost = amount * percent / 100;
                     reservation.settle(spent(Usd::from_nano(cost)));
                     self.pay(payer, at, cost);
                 }
             }
             Step::Release(which) => {
-                if let Some((reservation, ..)) = self.end(&which) {
+                if let Some((reservation, ..)) = self.end(which) {
                     reservation.release();
                 }
             }
             Step::Drop(which) => {
-                if let Some((reservation, payer, at, amount)) = self.end(&which) {
+                if let Some((reservation, payer, at, amount)) = self.end(which) {
                     drop(reservation);
                     self.pay(payer, at, amount);
                 }

@@ -22,6 +22,14 @@ pub struct Payer {
     pub job: Option<JobPayer>,
 }
 
+impl Payer {
+    /// A tenant alone.
+    #[must_use]
+    pub fn of_tenant(tenant: i64) -> Self {
+        Self { tenant, key: None, session: None, job: None }
+    }
+}
+
 /// A job as a payer.
 #[derive(Clone, Copy, Debug)]
 pub struct JobPayer {

@@ -86,11 +86,14 @@ impl Failure {
 }
 
 impl Refusal {
-    /// An answer that is no problem, as something between here and the service
-    /// might give.
+    /// An answer that is no problem: one in the form of OpenAI's interface, or what
+    /// something between here and the service might give.
     pub(super) fn unknown(status: u16, text: &str) -> Self {
-        let detail = format!("the service answered {status}: {text}");
-        Self { status, code: String::new(), detail, hint: None, request_id: None, errors: Vec::new() }
+        let envelope = serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
+        let error = |name: &str| envelope["error"][name].as_str().map(str::to_owned);
+        let detail = error("message").unwrap_or_else(|| format!("the service answered {status}: {text}"));
+        let code = error("code").unwrap_or_default();
+        Self { status, code, detail, hint: None, request_id: None, errors: Vec::new() }
     }
 
     fn report(&self) -> ExitCode {

@@ -8,6 +8,7 @@ macro_rules! say {
 
 mod admin;
 mod backup;
+mod batch;
 mod cert;
 mod check;
 mod completions;
@@ -101,6 +102,8 @@ enum Verb {
     Model(model::Arguments),
     /// Show and set what language models cost
     Price(price::Arguments),
+    /// List, show, cancel batches of calls to language models
+    Batch(batch::Arguments),
     /// List, renew, revoke certificates
     Cert(cert::Arguments),
     /// Make, list, verify backups
@@ -153,6 +156,7 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Price(arguments) => finish(price::run(&arguments)),
         Verb::Cert(arguments) => finish(cert::run(&arguments)),
         Verb::Backup(arguments) => finish(backup::run(&arguments)),
+        Verb::Batch(arguments) => finish(batch::run(&arguments)),
         Verb::Restore(arguments) => finish(restore::run(&arguments)),
         Verb::Standby(arguments) => finish(standby::run(&arguments)),
         Verb::Migrate(arguments) => finish(migrate::run(&arguments, &extras.migrations)),

@@ -13,6 +13,7 @@ mod credentials;
 mod document;
 mod edit;
 mod fault;
+mod files;
 mod legacy;
 mod models;
 mod places;
@@ -37,6 +38,7 @@ pub use budget::{BudgetSection, BudgetWindow};
 pub use callers::{CorsSection, LimitsSection, Origins};
 pub use edit::{EditError, FileEdit};
 pub use fault::Fault;
+pub use files::FilesSection;
 pub use models::{ModelsSection, OnHangup};
 pub use places::Places;
 pub use prices::PricesSection;
@@ -94,6 +96,8 @@ pub struct Config {
     pub agent: AgentSection,
     /// What may be spent.
     pub budget: BudgetSection,
+    /// Files for language models, and batches of calls.
+    pub files: FilesSection,
     /// How much callers may use.
     pub limits: LimitsSection,
     /// Web pages that may call.
@@ -172,6 +176,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
         prices: PricesSection::read(&mut reader),
         agent: AgentSection::read(&mut reader),
         budget: BudgetSection::read(&mut reader),
+        files: FilesSection::read(&mut reader),
         limits: LimitsSection::read(&mut reader),
         cors: CorsSection::read(&mut reader),
         log: LogSection::read(&mut reader),

@@ -238,6 +238,7 @@ mod tests {
             (8, "models", 4_314_829_480_389_819_296),
             (9, "prices", 11_358_988_390_729_550_384),
             (10, "responses", 18_200_998_303_788_011_195),
+            (11, "files", 13_233_795_822_644_277_099),
         ];
         for (version, name, checksum) in frozen {
             let found = embedded.iter().find(|found| found.version() == version);

@@ -113,9 +113,18 @@ async fn collect(mut payload: dev::Payload, limit: usize) -> Result<Bytes, Probl
     Ok(whole.freeze())
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+/// What holds for every body, also for those that are read out of a file: no
+/// deeper than every recursive reader can go, and no halves of characters.
+///
+/// # Errors
+/// When it does not.
+pub fn check_json(bytes: &[u8]) -> Result<(), Problem> {
     check_depth(bytes)?;
-    check_escapes(bytes)?;
+    check_escapes(bytes)
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    check_json(bytes)?;
     let value = serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, &error))?;
     // An array would be taken for the fields in their order.
     if bytes.trim_ascii_start().starts_with(b"[") {

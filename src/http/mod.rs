@@ -19,7 +19,7 @@ pub mod sse;
 
 pub use address::{TrustedProxies, client_address, is_forwarded};
 pub use hsts::Hsts;
-pub use json::{AdminJson, BATCH_BODY, BodyLimits, Json};
+pub use json::{AdminJson, BATCH_BODY, BodyLimits, Json, check_json};
 pub use local::LocalPeer;
 pub use problem::{FieldError, OpenAiError, Problem};
 pub use rate::Rate;

@@ -151,6 +151,20 @@ impl Problem {
         self
     }
 
+    /// The same, its places where the client wrote what is wrong: `place` gives
+    /// those that have another name there.
+    #[must_use]
+    pub fn renamed(mut self, place: impl Fn(&str) -> Option<String>) -> Self {
+        for error in &mut self.0.errors {
+            let Some(named) = place(&error.pointer) else { continue };
+            if let Some(rest) = self.0.detail.strip_prefix(error.pointer.as_str()) {
+                self.0.detail = format!("{named}{rest}");
+            }
+            error.pointer = named;
+        }
+        self
+    }
+
     /// 503 with when to try again.
     pub fn unavailable(code: &'static str, detail: impl Into<String>, retry_after: u64) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).with_retry_after(retry_after)

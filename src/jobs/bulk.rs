@@ -51,9 +51,10 @@ async fn batch(
         return Err(Problem::invalid("/jobs", format!("must hold 1 to {MOST} jobs, not {}", wanted.len())));
     }
     let check = |(place, body): (usize, SubmitBody)| {
-        jobs.check(caller.tenant.no, body).map_err(|problem| problem.within(&format!("/jobs/{place}")))
+        let job = jobs.check(caller.tenant.no, body).map_err(|problem| problem.within(&format!("/jobs/{place}")))?;
+        Ok(jobs.paid_by(&caller.key.id, job))
     };
-    let new = wanted.into_iter().enumerate().map(check).collect::<Result<Vec<_>, _>>()?;
+    let new = wanted.into_iter().enumerate().map(check).collect::<Result<Vec<_>, Problem>>()?;
     Ok(answer(jobs.submit_all(new, key).await?))
 }
 

@@ -55,6 +55,7 @@ impl Jobs {
                 "took up the jobs of the last run"
             );
         }
+        inner.listen_to_budgets();
         inner.started.store(true, Ordering::Release);
         inner.pump();
         let timer = inner.clone();
@@ -134,6 +135,9 @@ impl Inner {
                     let no = open.entry.no;
                     self.db.write(move |tx| care::fail_unknown_tool(tx, no, &tool, now)).await?;
                 } else {
+                    if open.unpaid {
+                        self.unpaid().insert(open.entry.no, open.entry);
+                    }
                     self.queue().push(open.entry, now);
                     count += 1;
                 }

@@ -42,6 +42,7 @@ kinds! {
     StepStarted = "step.started",
     StepFinished = "step.finished",
     StepFailed = "step.failed",
+    BudgetReached = "budget.reached",
     Succeeded = "job.succeeded",
     Failed = "job.failed",
     Cancelled = "job.cancelled",

@@ -16,8 +16,10 @@ use super::queue::Taken;
 use super::steps::Steps;
 use super::types::{Claim, Ending, Failure, QueueEntry, Status};
 use super::{Inner, Jobs, retry, sql};
+use crate::budgets::Budgets;
 use crate::clock::Timestamp;
 use crate::db;
+use crate::money::Usd;
 
 /// How long a handler that was told to stop may take before it is left behind.
 const STOP_GRACE: Duration = Duration::from_millis(500);
@@ -32,6 +34,7 @@ const START_TOGETHER: usize = 32;
 pub(super) struct Running {
     stop: CancellationToken,
     cancelled: bool,
+    pub(super) claim: Arc<Claim>,
 }
 
 /// A place among those that may run; given back when dropped.
@@ -124,8 +127,9 @@ impl Inner {
         let handler = self.registry.get(claim.tool);
         let claim = Arc::new(claim);
         let stop = CancellationToken::new();
-        if !matches!(handler.run, Run::Inline(_)) {
-            let running = Running { stop: stop.clone(), cancelled: false };
+        self.unpaid().remove(&claim.id.no());
+        if can_pay(&handler) {
+            let running = Running { stop: stop.clone(), cancelled: false, claim: claim.clone() };
             self.running().insert(claim.id.no(), running);
         }
         self.runtime.spawn(async move {
@@ -147,6 +151,7 @@ impl Inner {
         let call = Call {
             job: claim.id,
             tenant: claim.tenant,
+            payer: claim.payer(),
             attempt: claim.attempt,
             input: claim.input.clone(),
             stop: stop.clone(),
@@ -238,10 +243,20 @@ impl Inner {
     fn end(self: &Arc<Self>, claim: Arc<Claim>, handler: Arc<Handler>, ending: Ending, slot: Slot) {
         let now = self.clock.now();
         let (inner, for_write, ending_to_write) = (self.clone(), claim.clone(), ending.clone());
-        let name = handler.name;
-        let work = move |tx: &db::Tx<'_>| sql::write::finish(tx, &for_write, name, &ending_to_write, now);
+        let (name, pays) = (handler.name, can_pay(&handler));
+        if pays {
+            // Whoever sees the end sees what it has cost.
+            self.budgets.write_settled();
+        }
+        let work = move |tx: &db::Tx<'_>| {
+            let Some(events) = sql::write::finish(tx, &for_write, name, &ending_to_write, now)? else {
+                return Ok(None);
+            };
+            let cost = if pays { Budgets::cost_of_job(tx, for_write.tenant, for_write.id.no())? } else { Usd::ZERO };
+            Ok(Some((events, cost)))
+        };
         self.db.write_always(work, move |written| match written {
-            Ok(events) => inner.ended(&claim, &handler, &ending, now, events, slot),
+            Ok(written) => inner.ended(&claim, &handler, &ending, now, written, slot),
             Err(error) if error.is_passing() && error != db::Error::Closed => {
                 let runtime = inner.runtime.clone();
                 runtime.spawn(async move {
@@ -263,21 +278,21 @@ impl Inner {
         handler: &Handler,
         ending: &Ending,
         now: Timestamp,
-        events: Option<Vec<Arc<Event>>>,
+        written: Option<(Vec<Arc<Event>>, Usd)>,
         slot: Slot,
     ) {
         let cancelled = self.running().remove(&claim.id.no()).is_some_and(|running| running.cancelled);
-        let Some(events) = events else {
+        let Some((events, cost)) = written else {
             tracing::warn!(job = %claim.id, "a job ended under a lease that is no longer valid");
             return;
         };
         match ending {
             Ending::Succeeded(_) => self.quotas.of(claim.tenant).job_ended(true, now),
             Ending::Failed(_) | Ending::Dead(_) => self.quotas.of(claim.tenant).job_ended(false, now),
-            Ending::Retry(..) | Ending::Cancelled | Ending::PutBack => {}
+            Ending::Retry(..) | Ending::Unpaid(..) | Ending::Cancelled | Ending::PutBack => {}
         }
         if self.hub.has(claim.id.no()) {
-            if let (Some(last), Some(row)) = (events.last(), claim.ended(handler.name, ending, now, cancelled)) {
+            if let (Some(last), Some(row)) = (events.last(), claim.ended(handler.name, ending, now, cancelled, cost)) {
                 last.set_job_row(row);
             }
             self.hub.publish(claim.id.no(), &events);
@@ -292,6 +307,12 @@ impl Inner {
                 self.metrics.retries.inc();
                 self.enqueue(claim.entry(*due));
             }
+            Ending::Unpaid(_, due) => {
+                // What it waits for has a time; a span would move with the clock.
+                let entry = QueueEntry { relative: false, ..claim.entry(*due) };
+                self.unpaid().insert(entry.no, entry);
+                self.enqueue(entry);
+            }
             Ending::PutBack => {
                 self.metrics.put_back.inc();
                 self.enqueue(claim.entry(claim.due_at));
@@ -299,7 +320,7 @@ impl Inner {
         }
         // The wish to end it came too late for this attempt and holds for the next.
         if cancelled
-            && matches!(ending, Ending::Retry(..) | Ending::PutBack)
+            && matches!(ending, Ending::Retry(..) | Ending::Unpaid(..) | Ending::PutBack)
             && let Some(inner) = self.me.upgrade()
         {
             let (jobs, tenant, id) = (Jobs(inner), claim.tenant, claim.id);
@@ -350,6 +371,11 @@ impl Inner {
             released.await;
         }
     }
+}
+
+/// Whether a handler may call what costs something: one that never waits cannot.
+pub(super) fn can_pay(handler: &Handler) -> bool {
+    !matches!(handler.run, Run::Inline(_))
 }
 
 pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {

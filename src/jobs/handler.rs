@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::steps::Steps;
 use super::types::{Failure, JobId};
+use crate::budgets::Payer;
 use crate::clock::Clock;
 use crate::http::FieldError;
 
@@ -28,6 +29,8 @@ pub struct Call {
     pub job: JobId,
     /// Whose it is: row number.
     pub tenant: i64,
+    /// Who pays for what it does.
+    pub payer: Payer,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     /// JSON that fits the handler's schema.

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use serde::de::IgnoredAny;
 
 /// JSON on one line, as streams need it.
-pub(super) fn one_line(json: &str) -> Result<Arc<str>, serde_json::Error> {
+///
+/// # Errors
+/// When it is no JSON.
+pub fn one_line(json: &str) -> Result<Arc<str>, serde_json::Error> {
     serde_json::from_str::<IgnoredAny>(json)?;
     Ok(compact(json))
 }

@@ -29,6 +29,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 mod types;
+mod unpaid;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -39,10 +40,12 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 pub use handler::{AGENT, Call, Class, Handler, Outcome, Registry, Run};
+pub use json::one_line;
 pub use routes::routes;
 pub use steps::Steps;
 pub use types::{ErrorClass, Failure, JobId, Status};
 
+use crate::budgets::Budgets;
 use crate::clock::{Clock, Timestamp};
 use crate::db::{self, Db};
 use crate::id::IdSource;
@@ -83,6 +86,8 @@ pub struct Parts {
     pub limits: Limits,
     /// What bounds the work of each tenant.
     pub quotas: Arc<crate::limits::Limits>,
+    /// What jobs may spend and have spent.
+    pub budgets: Budgets,
     /// Where jobs run, apart from the HTTP workers.
     pub runtime: Handle,
 }
@@ -98,6 +103,9 @@ struct Inner {
     registry: Registry,
     limits: Limits,
     quotas: Arc<crate::limits::Limits>,
+    budgets: Budgets,
+    /// Those that wait for money.
+    unpaid: Mutex<HashMap<i64, QueueEntry>>,
     runtime: Handle,
     metrics: Metrics,
     queue: Mutex<Queue>,
@@ -123,7 +131,7 @@ impl Jobs {
     /// # Errors
     /// When a metric's name is taken.
     pub fn new(parts: Parts, registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        let Parts { db, clock, ids, registry: handlers, limits, quotas, runtime } = parts;
+        let Parts { db, clock, ids, registry: handlers, limits, quotas, budgets, runtime } = parts;
         let tool_limits = handlers.all().map(|handler| handler.concurrency).collect();
         let metrics = Metrics::new(registry)?;
         metrics.begin(handlers.all().map(|handler| handler.name));
@@ -136,6 +144,8 @@ impl Jobs {
             ids,
             limits,
             quotas,
+            budgets,
+            unpaid: Mutex::default(),
             runtime,
             metrics,
             running: Mutex::default(),
@@ -271,6 +281,7 @@ impl Inner {
         use sql::write::Cancel;
         match found {
             Cancel::Ended(entry, events) => {
+                self.unpaid().remove(&entry.no);
                 self.queue().remove(entry);
                 self.metrics.finished(self.registry.get(entry.tool).name, Status::Cancelled);
                 self.hub.publish(id.no(), events);

@@ -9,12 +9,15 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::executor::can_pay;
 use super::handler::AGENT;
 use super::json::compact;
 use super::types::{Backoff, JobId, JobRow, NewJob, OnConflict, Options, SYSTEM};
 use super::{Inner, Jobs};
+use crate::budgets::session_name;
 use crate::clock::Timestamp;
 use crate::http::Problem;
+use crate::money::Usd;
 
 /// The body of a submission. The last fields are options that the interface
 /// names and this version does not have; they are refused by name.
@@ -61,15 +64,18 @@ pub(super) struct SubmitBody {
     messages: Option<IgnoredAny>,
     /// Mode `agent`: the tools that it may use.
     tools: Option<Vec<String>>,
-    #[schemars(skip)]
-    session_id: Option<IgnoredAny>,
+    /// The session that pays for it too.
+    #[schemars(length(min = 1, max = 128), extend("pattern" = r"^[^\u0000-\u001F\u007F-\u009F]*$"))]
+    session_id: Option<String>,
     /// Of the tenant's jobs with the same key one runs at a time, the others wait.
     #[schemars(length(min = 1, max = 128), extend("pattern" = r"^[^\u0000-\u001F\u007F-\u009F]*$"))]
     concurrency_key: Option<String>,
     /// What happens when an open job has the same key; left out: `enqueue`.
     on_conflict: Option<OnConflict>,
-    #[schemars(skip)]
-    budget_usd: Option<IgnoredAny>,
+    /// What it may spend over all its attempts, in US dollars; left out: as much
+    /// as the tenant.
+    #[schemars(with = "Option<String>", extend("pattern" = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"))]
+    budget_usd: Option<Usd>,
     #[schemars(skip)]
     callback_url: Option<IgnoredAny>,
 }
@@ -123,6 +129,15 @@ impl Jobs {
             retry_of: None,
             input,
         })
+    }
+
+    /// The same job, paid for by this key too, where its tool can spend something.
+    pub(super) fn paid_by(&self, key: &str, mut job: NewJob) -> NewJob {
+        let registry = &self.0.registry;
+        if registry.find(job.tool).is_some_and(|tool| can_pay(&registry.get(tool))) {
+            job.options.key = Some(key.into());
+        }
+        job
     }
 
     fn agent(&self, body: &SubmitBody) -> Result<Wanted, Problem> {
@@ -229,12 +244,7 @@ impl Inner {
 }
 
 fn refuse_later_options(body: &SubmitBody) -> Result<(), Problem> {
-    let later = [
-        ("messages", body.messages),
-        ("session_id", body.session_id),
-        ("budget_usd", body.budget_usd),
-        ("callback_url", body.callback_url),
-    ];
+    let later = [("messages", body.messages), ("callback_url", body.callback_url)];
     match later.iter().find(|(_, given)| given.is_some()) {
         Some((name, _)) => Err(Problem::not_available(&format!("/{name}"), &format!("option {name:?}"))),
         None => Ok(()),
@@ -290,7 +300,16 @@ fn options(body: &SubmitBody) -> Result<Options, Problem> {
     if !(1.0..=100.0).contains(&backoff.factor) {
         return Err(Problem::invalid("/backoff/factor", "must be from 1 to 100"));
     }
-    Ok(Options { timeout: body.timeout, total_timeout: body.total_timeout, max_attempts, backoff })
+    let session = body.session_id.as_deref().map(session_name).transpose();
+    Ok(Options {
+        timeout: body.timeout,
+        total_timeout: body.total_timeout,
+        max_attempts,
+        backoff,
+        budget: body.budget_usd,
+        session: session.map_err(|fault| Problem::invalid("/session_id", fault))?,
+        key: None,
+    })
 }
 
 fn span(pointer: &str, seconds: f64, least: f64) -> Result<(), Problem> {

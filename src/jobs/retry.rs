@@ -5,6 +5,14 @@ use std::time::Duration;
 use super::types::{Backoff, Ending, ErrorClass, Failure, Options};
 use crate::clock::Timestamp;
 
+/// When a job without money tries again that nobody has told when there will be
+/// some.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
+/// The shortest and the longest wait of one that has been told: others give
+/// money back too.
+const AT_LEAST: Duration = Duration::from_secs(1);
+const AT_MOST: Duration = Duration::from_secs(3600);
+
 /// How the job goes on. `random` is from 0 up to 1.
 #[must_use]
 pub(super) fn after_failure(
@@ -17,6 +25,13 @@ pub(super) fn after_failure(
 ) -> Ending {
     if failure.class == ErrorClass::Permanent {
         return Ending::Failed(failure);
+    }
+    if let ErrorClass::Unpaid(until) = failure.class {
+        let due = until.map_or(now.plus(LOOK_AGAIN), |until| until.max(now.plus(AT_LEAST)).min(now.plus(AT_MOST)));
+        return match deadline(options, created_at) {
+            Some(end) if due >= end => Ending::Dead(failure),
+            _ => Ending::Unpaid(failure, due),
+        };
     }
     if attempt >= options.max_attempts {
         return Ending::Dead(failure);
@@ -100,6 +115,26 @@ mod tests {
                 prop_assert!(due < created.plus(seconds_to_span(total)));
             }
         }
+    }
+
+    #[test]
+    fn want_of_money_uses_up_no_attempt() {
+        let now = Timestamp::from_micros(1_000_000);
+        let due = |until: Option<Timestamp>, total| {
+            let ending =
+                after_failure(Failure::budget(until), 1, &options(1, Backoff::default(), total), now, now, 0.0);
+            match ending {
+                Ending::Unpaid(_, due) => Some(due),
+                Ending::Dead(_) => None,
+                other => panic!("{other:?}"),
+            }
+        };
+        let minutes = |minutes: u64| now.plus(Duration::from_secs(minutes * 60));
+        assert_eq!(due(None, None), Some(minutes(5)));
+        assert_eq!(due(Some(minutes(7)), None), Some(minutes(7)));
+        assert_eq!(due(Some(minutes(700)), None), Some(minutes(60)));
+        assert_eq!(due(Some(now), None), Some(now.plus(AT_LEAST)));
+        assert_eq!(due(Some(minutes(7)), Some(60.0)), None, "then its time is over");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::http::idempotency::IdempotencyKey;
 use crate::http::page::{Page, PageRequest};
 use crate::http::query::{NoQuery, Query};
 use crate::http::{Json, Problem, Routes};
+use crate::money::Usd;
 
 /// The routes of this room.
 #[must_use]
@@ -90,8 +91,14 @@ pub(super) struct JobView {
     /// When the first attempt began.
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
-    /// Tools of this version cost nothing.
-    cost_usd: &'static str,
+    /// What its calls of models have cost so far, over all attempts.
+    cost_usd: Usd,
+    /// What it may spend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget_usd: Option<Usd>,
+    /// The session that pays for it too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<Arc<str>>,
     /// The client's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<BTreeMap<String, String>>,
@@ -125,7 +132,9 @@ impl From<JobRow> for JobView {
             created_at: row.created_at,
             started_at: row.started_at,
             finished_at: row.finished_at,
-            cost_usd: "0",
+            cost_usd: row.cost,
+            budget_usd: row.options.budget,
+            session_id: row.options.session,
             metadata: row.metadata,
             concurrency_key: row.concurrency_key,
             retry_of: row.retry_of,
@@ -142,7 +151,7 @@ async fn submit(
 ) -> Result<HttpResponse, Problem> {
     let wait = wait_time(&request)?;
     let key = IdempotencyKey::of(&request, caller.tenant.no, &body.bytes)?;
-    let job = jobs.check(caller.tenant.no, body.value)?;
+    let job = jobs.paid_by(&caller.key.id, jobs.check(caller.tenant.no, body.value)?);
     respond(&jobs, caller.tenant, job, key, wait).await
 }
 
@@ -161,7 +170,7 @@ async fn retry(
     }
     let unknown = format!("this version has no tool {:?}", row.tool);
     let job = jobs.0.again(row).ok_or_else(|| Problem::conflict("unknown_tool", unknown))?;
-    respond(&jobs, caller.tenant, job, key, wait).await
+    respond(&jobs, caller.tenant, jobs.paid_by(&caller.key.id, job), key, wait).await
 }
 
 async fn respond(

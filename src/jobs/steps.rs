@@ -20,7 +20,7 @@ use super::executor::{lost, panicked};
 use super::handler::{Call, Handler, Outcome, Run};
 use super::json::one_line;
 use super::sql::steps::{Begun, Recorded, Step, StepEnd};
-use super::types::{Claim, Failure};
+use super::types::{Claim, ErrorClass, Failure};
 use super::{Inner, sql};
 use crate::db;
 
@@ -162,8 +162,9 @@ impl Recorder {
         // The work need not wait until it is on disk that it has begun.
         let (begun, outcome) = tokio::join!(self.begin(step.clone()), work);
         let number = begun?;
-        // Whoever was told to stop did not fail; the step is taken again.
-        if outcome.is_err() && stop.is_cancelled() {
+        // Whoever was told to stop did not fail, nor who had no money; the step is taken again.
+        let unpaid = matches!(&outcome, Err(Failure { class: ErrorClass::Unpaid(_), .. }));
+        if unpaid || (outcome.is_err() && stop.is_cancelled()) {
             return outcome;
         }
         let outcome = outcome.and_then(|output| self.checked(&output));

@@ -65,7 +65,17 @@ impl House {
         let clock = Clock::system();
         let ids = IdSource::new(clock.clone(), 0);
         let quotas = Arc::new(crate::limits::Limits::new(None));
-        let parts = Parts { db: db.clone(), clock, ids, registry, limits, quotas, runtime: runtime.handle().clone() };
+        let settings = crate::config::load(&crate::config::Sources::default()).expect("valid").config.budget;
+        let budgets = crate::budgets::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            settings,
+            runtime: runtime.handle().clone(),
+        };
+        let budgets = runtime.block_on(crate::budgets::Budgets::open(budgets, &metrics)).expect("opens");
+        let runs_on = runtime.handle().clone();
+        let parts = Parts { db: db.clone(), clock, ids, registry, limits, quotas, budgets, runtime: runs_on };
         let jobs = Jobs::new(parts, &metrics).expect("a service");
         Self { jobs, db, stop: CancellationToken::new(), _folder: folder, runtime }
     }

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::budgets::{JobPayer, Payer};
 use crate::clock::Timestamp;
 use crate::id;
+use crate::money::Usd;
 
 /// A job's id; its row number is inside it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
@@ -117,6 +119,16 @@ pub struct Options {
     /// The pauses between attempts.
     #[serde(skip_serializing_if = "Backoff::is_default")]
     pub backoff: Backoff,
+    /// What it may spend over all its attempts; none: as much as its tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Usd>,
+    /// The session that pays too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Arc<str>>,
+    /// The public id of the key that it was submitted with, where its tool can
+    /// spend something: the key pays too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Arc<str>>,
 }
 
 const DEFAULT_ATTEMPTS: u32 = 3;
@@ -128,7 +140,15 @@ fn is_default_attempts(attempts: &u32) -> bool {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { timeout: None, total_timeout: None, max_attempts: DEFAULT_ATTEMPTS, backoff: Backoff::default() }
+        Self {
+            timeout: None,
+            total_timeout: None,
+            max_attempts: DEFAULT_ATTEMPTS,
+            backoff: Backoff::default(),
+            budget: None,
+            session: None,
+            key: None,
+        }
     }
 }
 
@@ -169,7 +189,12 @@ pub enum ErrorClass {
     Permanent,
     /// It may, but not before this long.
     RateLimited(Duration),
+    /// There was no money, and may be from then on. The attempt does not count.
+    Unpaid(Option<Timestamp>),
 }
+
+/// The code of a failure for want of money.
+pub(super) const UNPAID: &str = "budget_exceeded";
 
 /// How an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,6 +221,14 @@ impl Failure {
     /// A failure that may pass, but not before so long.
     pub fn rate_limited(code: &'static str, after: Duration, message: impl Into<String>) -> Self {
         Self { class: ErrorClass::RateLimited(after), code: code.into(), message: message.into() }
+    }
+
+    /// A budget cannot pay: the job waits until `until`, or until a budget is
+    /// changed, and no attempt is used up.
+    #[must_use]
+    pub fn budget(until: Option<Timestamp>) -> Self {
+        let message = "a budget cannot pay; the job waits until it is in funds".into();
+        Self { class: ErrorClass::Unpaid(until), code: UNPAID.into(), message }
     }
 
     /// As kept in the database and written in answers.
@@ -341,6 +374,8 @@ pub struct JobRow {
     pub retry_of: Option<JobId>,
     /// The newest job that does this one again.
     pub retried_by: Option<JobId>,
+    /// What it has cost so far, over all attempts.
+    pub cost: Usd,
     /// What was given.
     pub input: Box<RawValue>,
     /// What came of it.
@@ -427,6 +462,17 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Who pays for what its attempts do.
+    #[must_use]
+    pub fn payer(&self) -> Payer {
+        Payer {
+            tenant: self.tenant,
+            key: self.options.key.clone(),
+            session: self.options.session.clone(),
+            job: Some(JobPayer { no: self.id.no(), cap: self.options.budget }),
+        }
+    }
+
     /// The job as the queue keeps it when it is to start again at `due_at`.
     #[must_use]
     pub fn entry(&self, due_at: Timestamp) -> QueueEntry {
@@ -444,13 +490,20 @@ impl Claim {
     /// The job as it stands in the database after this ending, so that whoever
     /// waits for it needs no second look; `None` when it goes on.
     #[must_use]
-    pub fn ended(&self, tool: &str, ending: &Ending, at: Timestamp, cancel_requested: bool) -> Option<JobRow> {
+    pub fn ended(
+        &self,
+        tool: &str,
+        ending: &Ending,
+        at: Timestamp,
+        cancel_requested: bool,
+        cost: Usd,
+    ) -> Option<JobRow> {
         let (status, result, error) = match ending {
             Ending::Succeeded(result) => (Status::Succeeded, Some(result.to_string()), None),
             Ending::Failed(failure) => (Status::Failed, None, Some(failure.to_json())),
             Ending::Dead(failure) => (Status::Dead, None, Some(failure.to_json())),
             Ending::Cancelled => (Status::Cancelled, None, None),
-            Ending::Retry(..) | Ending::PutBack => return None,
+            Ending::Retry(..) | Ending::Unpaid(..) | Ending::PutBack => return None,
         };
         Some(JobRow {
             id: self.id,
@@ -470,6 +523,7 @@ impl Claim {
             metadata: self.metadata.as_deref().map(serde_json::from_str).transpose().ok()?,
             retry_of: self.retry_of,
             retried_by: None,
+            cost,
             input: RawValue::from_string(self.input.to_string()).ok()?,
             result: result.map(RawValue::from_string).transpose().ok()?,
             error: error.map(RawValue::from_string).transpose().ok()?,
@@ -488,6 +542,8 @@ pub enum Ending {
     Dead(Failure),
     /// By an error; again at that moment.
     Retry(Failure, Timestamp),
+    /// For want of money; again at that moment. The attempt does not count.
+    Unpaid(Failure, Timestamp),
     /// By whoever asked for it.
     Cancelled,
     /// Put back because the service is being stopped; the attempt does not count.

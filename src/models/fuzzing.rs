@@ -1,8 +1,15 @@
-//! A door for made-up input to what is private here. Compiled for the fuzz
+//! Doors for made-up input to what is private here. Compiled for the fuzz
 //! program only.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+
 use super::Endpoint;
+use super::batches;
 use super::estimate::{Fields, estimate, with_output_limit};
+use super::form::{FormLimits, FormReader};
 use super::price::Prices;
 use super::usage::{StreamCounter, count_output, usage};
 
@@ -16,11 +23,29 @@ const ENDPOINTS: [Endpoint; 5] = [
 /// By vocabulary, by bytes, by the character.
 const MODELS: [&str; 4] = ["gpt-4o", "claude-haiku-4-5", "text-embedding-3-small", "tts-1"];
 
+/// A form that comes in pieces of so many bytes, as it is written again; `None`
+/// when it is none.
+#[must_use]
+pub fn form(body: &[u8], boundary: &str, piece: usize, limit: u64) -> Option<(String, Bytes)> {
+    let pieces: Vec<_> = body.chunks(piece.max(1)).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    let limits = FormLimits { bytes: limit, stall: Duration::from_secs(30) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
+    let read = async { FormReader::new(boundary, stream::iter(pieces), limits).whole().await };
+    let form = runtime.block_on(read).ok()?;
+    Some(form.encode("m"))
+}
+
+/// A line of a batch's input: the text of its answer in the output, if it is one.
+#[must_use]
+pub fn batch_line(text: &[u8], answer: &[u8]) -> Option<String> {
+    batches::fuzzing(text, answer)
+}
+
 /// A stream, whole and in two pieces; what was told of it both times: input and
 /// output that the provider counted, output that was counted here, and whether it
 /// was complete.
 #[must_use]
-pub fn stream(kind: u8, bytes: &[u8], cut: usize) -> [(Option<(u64, u64)>, u64, bool); 2] {
+pub fn counted_stream(kind: u8, bytes: &[u8], cut: usize) -> [(Option<(u64, u64)>, u64, bool); 2] {
     let endpoint = ENDPOINTS[usize::from(kind) % ENDPOINTS.len()];
     let price = Prices::shipped().of("", MODELS[usize::from(kind / 8) % 2]);
     let Some(price) = price else { return Default::default() };

@@ -3,17 +3,22 @@
 
 mod admin;
 mod attempt;
+mod audio;
+pub mod batches;
 mod breaker;
 mod call;
 mod echo;
+mod embeddings;
 pub mod estimate;
 mod failure;
+pub mod files;
 pub mod form;
 mod frames;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod headers;
 mod json;
+mod list;
 mod metrics;
 mod payer;
 pub mod price;
@@ -24,6 +29,8 @@ pub mod responses;
 mod routes;
 mod setup;
 mod sql;
+#[cfg(test)]
+mod testing;
 pub mod tokens;
 pub mod usage;
 

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::provider::Table;
-use super::{Body, Call, Endpoint, Gateway, Reply, admin, echo, headers, payer, price};
+use super::{Body, Call, Endpoint, Gateway, Reply};
+use super::{admin, audio, batches, echo, embeddings, files, headers, payer, price};
 use crate::auth::{Caller, ModelsUse};
 use crate::http::openapi::{Answer, Operation};
 use crate::http::query::NoQuery;
@@ -49,6 +50,10 @@ pub fn routes() -> Routes {
         })
         .with_openai_errors()
         .and(super::responses::routes())
+        .and(embeddings::routes())
+        .and(audio::routes())
+        .and(files::routes())
+        .and(batches::routes())
         .and(price::routes(admin::routes()))
 }
 

@@ -38,6 +38,7 @@ mod tests {
         Call {
             job: JobId(uuid::Uuid::nil()),
             tenant: 1,
+            payer: crate::budgets::Payer::of_tenant(1),
             attempt: 1,
             input: input.into(),
             stop: tokio_util::sync::CancellationToken::new(),

@@ -331,3 +331,88 @@ fn the_budget_of_a_deleted_tenant_is_gone_and_what_it_spent_stays_spent() {
     });
     assert_eq!(stays.standing("", "service_day")["spent_usd"], "0.5");
 }
+
+#[test]
+fn a_job_has_a_budget_of_its_own_and_shows_what_it_has_cost() {
+    let mut server = Server::testbed();
+    let tenant = tenant(&server);
+    let input = json!({ "amount": "0.25", "cost": "0.125" });
+    let body = json!({ "tool": "test.spend", "input": input, "budget_usd": "0.5", "session_id": "s" });
+    let job = tenant.client.post("/v1/jobs?wait=30", &body).expect(200);
+    let shown = ["cost_usd", "budget_usd", "session_id"].map(|name| job[name].clone());
+    assert_eq!(shown, ["0.125", "0.5", "s"].map(|it| json!(it)), "{job}");
+    assert_eq!(tenant.client.job(&job_id(&job)), job);
+    assert_eq!(tenant.standing("?session=s", "session")["spent_usd"], "0.125");
+    assert_eq!(tenant.standing("", "key")["spent_usd"], "0.125", "of the key that it was submitted with");
+    let more = json!({ "tool": "test.spend", "input": { "amount": "0.6" }, "budget_usd": "0.5" });
+    let refused = tenant.client.run(&more);
+    let told = refused["error"]["message"].as_str().expect("a message");
+    assert!(told.starts_with("the job's budget (job) cannot pay: limit 0.5 USD"), "{told}");
+    server.restart();
+    assert_eq!(tenant.client.job(&job_id(&job)), job);
+    for (field, wrong) in [("budget_usd", json!("-1")), ("budget_usd", json!(1)), ("session_id", json!(""))] {
+        tenant
+            .client
+            .post("/v1/jobs", &json!({ "tool": "echo", field: wrong }))
+            .fault("invalid_request", &format!("/{field}"));
+    }
+}
+
+#[test]
+fn a_job_waits_for_money_without_using_up_an_attempt() {
+    let mut server = Server::testbed();
+    let tenant = tenant(&server);
+    tenant.set(&json!({ "day_usd": "1" }));
+    tenant.pay("1");
+    let input = json!({ "amount": "0.5", "cost": "0.5", "pause": true });
+    let body = json!({ "tool": "test.spend", "input": input, "max_attempts": 1 });
+    let [first, second, third] = [(); 3].map(|()| tenant.client.submit_body(&body));
+    for job in [&first, &second, &third] {
+        tenant.client.wait_for(job, "job.waiting");
+        let job = tenant.client.job(job);
+        assert_eq!((&job["status"], &job["attempt"]), (&json!("waiting"), &json!(0)), "{job}");
+        assert_eq!(job["error"]["code"], "budget_exceeded");
+    }
+    let waiting = tenant.client.events(&first).into_iter().find(|event| event["type"] == "job.waiting");
+    assert_eq!(waiting.expect("the event")["data"]["for"], "budget");
+    // More money wakes them at once; what it is not enough for waits again.
+    tenant.set(&json!({ "day_usd": "1.5" }));
+    let done = eventually("one is done", || {
+        [&first, &second, &third].into_iter().find(|job| tenant.client.job(job)["status"] == "succeeded")
+    });
+    let left: Vec<_> = [&first, &second, &third].into_iter().filter(|job| *job != done).collect();
+    // Also after a restart.
+    server.restart();
+    for job in &left {
+        eventually("it waits", || (tenant.client.job(job)["status"] == "waiting").then_some(()));
+    }
+    tenant.set(&json!({}));
+    for job in left {
+        let job = tenant.client.finished(job);
+        assert_eq!(
+            (&job["status"], &job["attempt"], &job["cost_usd"]),
+            (&json!("succeeded"), &json!(1), &json!("0.5"))
+        );
+    }
+}
+
+#[test]
+fn a_job_is_told_which_budget_it_has_spent() {
+    let server = Server::testbed();
+    let tenant = tenant(&server);
+    tenant.set(&json!({ "day_usd": "1" }));
+    let gate = server.gate("gate");
+    let input = json!({ "amount": "0.9", "cost": "0.9" });
+    let steps =
+        json!([{ "tool": "test.spend", "input": input }, { "tool": "test.gate", "input": { "gate": gate.path() } }]);
+    let job = tenant.client.submit("test.steps", &json!({ "steps": steps }));
+    tenant.client.wait_for(&job, "budget.reached");
+    gate.open();
+    assert_eq!(tenant.client.finished(&job)["status"], "succeeded");
+    let events = tenant.client.events(&job);
+    let reached = events.iter().find(|event| event["type"] == "budget.reached").expect("the event");
+    let data = json!({ "scope": "tenant_day", "percent": 80, "limit_usd": "1", "spent_usd": "0.9" });
+    assert_eq!(reached["data"], data);
+    let numbers: Vec<_> = events.iter().map(|event| event["id"].as_u64().expect("a number")).collect();
+    assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>(), "without a gap");
+}

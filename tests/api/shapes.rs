@@ -119,7 +119,7 @@ fn every_kind_of_problem() {
         submit(json!({ "tool": "echo", "nonsense": 1 })),
         submit(json!({ "tool": "ecko" })),
         submit(json!({ "tool": "test.strict", "input": { "count": 11 } })),
-        submit(json!({ "tool": "echo", "session_id": "x" })),
+        submit(json!({ "tool": "echo", "callback_url": "x" })),
         submit(json!({ "tool": "echo", "input": "x".repeat(2_000) })),
         client.send("POST", "/v1/jobs", &[], Some("[".repeat(100).as_bytes())),
         client.post_with("/v1/jobs", &key, &json!({ "tool": "time.now" })),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentd::app::Extras;
-use agentd::budgets::{Budgets, JobPayer, Payer, Planned, Refused, Spent, Tokens};
+use agentd::budgets::{Budgets, Payer, Planned, Refused, Spent, Tokens};
 use agentd::clock::{Clock, Timestamp, system_now};
 use agentd::db::migrate::Migration;
 use agentd::jobs::{Call, Class, Failure, Handler, Outcome, Run};
@@ -76,18 +76,22 @@ fn paying(budgets: &Budgets) -> Vec<Handler> {
 }
 
 /// Reserves `amount` and settles `cost` (released when that is null), held until
-/// the file `gate` is there, if one is named. `key` and `session` pay too.
+/// the file `gate` is there, if one is named. `key` and `session` pay too. With
+/// `pause` it waits when it cannot be paid.
 async fn spend(budgets: Budgets, call: Call) -> Outcome {
     let input = input(&call);
     let usd = |name: &str| input[name].as_str().and_then(|text| text.parse().ok());
     let text = |name: &str| input[name].as_str().map(Into::into);
-    let job = Some(JobPayer { no: call.job.no(), cap: None });
-    let payer = Payer { tenant: call.tenant, key: text("key"), session: text("session"), job };
+    let own = call.payer.clone();
+    let payer = Payer { key: text("key").or(own.key), session: text("session").or(own.session), ..own };
     let model = text("model").unwrap_or_else(|| "test".into());
     let amount = usd("amount").unwrap_or_default();
     let planned = Planned { model, provider: "test".into(), purpose: "test.spend", amount };
     let reservation = match budgets.reserve(&payer, planned).await {
         Ok(reservation) => reservation,
+        Err(Refused::Exhausted(exhausted)) if input["pause"] == true => {
+            return Err(Failure { message: exhausted.to_string(), ..Failure::budget(exhausted.resets_at) });
+        }
         Err(Refused::Exhausted(exhausted)) => {
             let problem = budgets.problem(Refused::Exhausted(exhausted.clone()));
             return Err(Failure::permanent(problem.code(), exhausted.to_string()));

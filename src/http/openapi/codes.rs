@@ -55,6 +55,7 @@ pub const CODES: &[Code] = &[
     code(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body came too slowly"),
     code(StatusCode::CONFLICT, "already_set_up", "the service has an administrator already"),
     code(StatusCode::CONFLICT, "backup_under_way", "a backup is being made or verified already"),
+    code(StatusCode::CONFLICT, "batch_ended", "it has ended and cannot be cancelled"),
     code(StatusCode::CONFLICT, "concurrency_conflict", "an open job has the same `concurrency_key`"),
     code(StatusCode::CONFLICT, "configured", "the configuration says it, so it is changed there"),
     code(StatusCode::CONFLICT, "in_use", "something else needs it"),
@@ -67,6 +68,7 @@ pub const CODES: &[Code] = &[
     code(StatusCode::CONFLICT, "no_certificate", "there is no certificate that could be revoked"),
     code(StatusCode::CONFLICT, "renewal_under_way", "the certificate is being renewed already"),
     code(StatusCode::CONFLICT, "unknown_tool", "the job's tool is not in this version"),
+    code(StatusCode::PAYLOAD_TOO_LARGE, "files_full", "a tenant's files would be more than they may be"),
     code(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "the body is over the limit"),
     code(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "plainly not JSON, or encoded"),
     code(

@@ -95,6 +95,8 @@ fn give_up(
 /// A job that waits, as read at start.
 pub(in crate::jobs) struct Open {
     pub entry: QueueEntry,
+    /// Whether it waits for money.
+    pub unpaid: bool,
     /// The tool's name where the registry does not know it any more.
     pub unknown_tool: Option<String>,
 }
@@ -114,7 +116,8 @@ pub(in crate::jobs) fn open(
     find_tool: impl Fn(&str) -> Option<usize>,
 ) -> Result<Vec<Open>, Error> {
     tx.all(
-        "SELECT tenant_no, no, tool, priority, due_at, attempt, concurrency_key FROM jobs INDEXED BY jobs_open
+        "SELECT tenant_no, no, tool, priority, due_at, attempt, concurrency_key,
+             status = 'waiting' AND error LIKE '{\"code\":\"budget_exceeded\"%' FROM jobs INDEXED BY jobs_open
          WHERE finished_at IS NULL AND (tenant_no, no) > (?1, ?2) AND status IN ('queued', 'waiting')
          ORDER BY tenant_no, no LIMIT ?3",
         params![after.tenant, after.no, limit],
@@ -122,6 +125,7 @@ pub(in crate::jobs) fn open(
             let name = row.get_ref(2)?.as_str()?;
             let tool = find_tool(name);
             let (tenant, key) = (row.get(0)?, row.get_ref(6)?.as_str_or_null()?);
+            let unpaid = row.get::<_, Option<bool>>(7)?.unwrap_or(false);
             let entry = QueueEntry {
                 tenant,
                 no: row.get(1)?,
@@ -129,9 +133,9 @@ pub(in crate::jobs) fn open(
                 priority: row.get(3)?,
                 key: key.map(|text| ConcurrencyKey::of(tenant, text)),
                 due_at: Timestamp::from_micros(row.get(4)?),
-                relative: row.get::<_, i64>(5)? > 0,
+                relative: row.get::<_, i64>(5)? > 0 && !unpaid,
             };
-            Ok(Open { entry, unknown_tool: tool.is_none().then(|| name.to_owned()) })
+            Ok(Open { entry, unpaid, unknown_tool: tool.is_none().then(|| name.to_owned()) })
         },
     )
 }

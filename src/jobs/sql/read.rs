@@ -10,11 +10,14 @@ use crate::db::{Error, Row, RowError, SqlType, Tx, Value, params};
 use crate::id;
 use crate::jobs::event::{Event, Kind};
 use crate::jobs::types::{JobId, JobRow, Status};
+use crate::money::Usd;
 use serde_json::value::RawValue;
 
 const JOB: &str = "id, tenant_no, tool, status, priority, attempt, interruptions, due_at, created_at, \
                    started_at, finished_at, cancel_requested_at IS NOT NULL, options, metadata, retry_of, input, result, error, \
-                   concurrency_key, retried_by";
+                   concurrency_key, retried_by, \
+                   (SELECT nano FROM spend_totals WHERE kind = 'job' AND spend_totals.tenant_no = jobs.tenant_no \
+                        AND spend_totals.id = CAST(jobs.no AS TEXT))";
 
 fn job(row: &Row<'_>) -> Result<JobRow, RowError> {
     let time = |column| Ok::<_, RowError>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros));
@@ -43,6 +46,7 @@ fn job(row: &Row<'_>) -> Result<JobRow, RowError> {
         error: raw_or_none(row, 17)?,
         concurrency_key: row.get_ref(18)?.as_str_or_null()?.map(Into::into),
         retried_by: row.get::<_, Option<[u8; 16]>>(19)?.map(|id| JobId(Uuid::from_bytes(id))),
+        cost: Usd::from_nano(row.get::<_, Option<i64>>(20)?.unwrap_or(0)),
     })
 }
 

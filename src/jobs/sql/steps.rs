@@ -111,6 +111,18 @@ pub(in crate::jobs) fn end(
     add(tx, claim, last, now, draft).map(Some)
 }
 
+/// Notes that a budget is nearly or wholly spent; nothing when the lease is no
+/// longer ours.
+pub(in crate::jobs) fn budget_reached(
+    tx: &Tx<'_>,
+    claim: &Claim,
+    data: &str,
+    now: Timestamp,
+) -> Result<Vec<Arc<Event>>, Error> {
+    let Some(last) = last_event(tx, claim)? else { return Ok(Vec::new()) };
+    add(tx, claim, last, now, (Kind::BudgetReached, data.to_owned()))
+}
+
 /// The number of the job's last event while the lease is ours.
 pub(super) fn last_event(tx: &Tx<'_>, claim: &Claim) -> Result<Option<i64>, Error> {
     let sql = "SELECT last_event FROM jobs WHERE no = ?1 AND lease = ?2";

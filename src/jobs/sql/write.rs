@@ -187,6 +187,10 @@ fn ending_drafts(claim: &Claim, tool: &str, ending: &Ending) -> Vec<Draft> {
             let data = format!(r#"{{"attempt":{attempt},"error":{error},"due_at":"{due}"}}"#);
             vec![failed(&error), (Kind::Retrying, data)]
         }
+        Ending::Unpaid(failure, due) => {
+            let data = format!(r#"{{"for":"budget","until":"{due}"}}"#);
+            vec![failed(&error_of(failure)), (Kind::Waiting, data)]
+        }
         Ending::Cancelled => vec![(Kind::Cancelled, String::new())],
         Ending::PutBack => vec![(Kind::Retrying, r#"{"reason":"shutdown"}"#.into())],
     }
@@ -203,14 +207,16 @@ pub(in crate::jobs) fn finish(
 ) -> Result<Option<Vec<Arc<Event>>>, Error> {
     let drafts = ending_drafts(claim, tool, ending);
     let error = match ending {
-        Ending::Failed(failure) | Ending::Dead(failure) | Ending::Retry(failure, _) => Some(failure.to_json()),
+        Ending::Failed(failure) | Ending::Dead(failure) | Ending::Retry(failure, _) | Ending::Unpaid(failure, _) => {
+            Some(failure.to_json())
+        }
         Ending::Succeeded(_) | Ending::Cancelled | Ending::PutBack => None,
     };
     let (status, due) = match ending {
         Ending::Succeeded(_) => (Status::Succeeded, None),
         Ending::Failed(_) => (Status::Failed, None),
         Ending::Dead(_) => (Status::Dead, None),
-        Ending::Retry(_, due) => (Status::Waiting, Some(*due)),
+        Ending::Retry(_, due) | Ending::Unpaid(_, due) => (Status::Waiting, Some(*due)),
         Ending::Cancelled => (Status::Cancelled, None),
         Ending::PutBack => (Status::Queued, None),
     };
@@ -236,7 +242,7 @@ pub(in crate::jobs) fn finish(
             last,
             status.is_final().then_some(now.micros()),
             due.map(Timestamp::micros),
-            i64::from(matches!(ending, Ending::PutBack)),
+            i64::from(matches!(ending, Ending::PutBack | Ending::Unpaid(..))),
             result,
             error,
         ],
@@ -247,7 +253,7 @@ pub(in crate::jobs) fn finish(
     insert_events(tx, no, first, now, &drafts)?;
     let step_status = match ending {
         Ending::Succeeded(_) => "succeeded",
-        Ending::Failed(_) | Ending::Dead(_) | Ending::Retry(..) => "failed",
+        Ending::Failed(_) | Ending::Dead(_) | Ending::Retry(..) | Ending::Unpaid(..) => "failed",
         Ending::Cancelled | Ending::PutBack => "cancelled",
     };
     tx.execute(

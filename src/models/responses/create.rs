@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use actix_web::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
@@ -16,7 +17,7 @@ use super::keep::not_stored;
 use super::object::{Event, Finished, Head};
 use super::relay::{Own, Relay};
 use super::request::Create;
-use super::translate::{ChatEvents, to_chat};
+use super::translate::{ChatEvents, origin, to_chat};
 use crate::budgets::Payer;
 use crate::http::{Problem, sse};
 use crate::models::{Answer, Body, Call, Endpoint, Receipt, Reply, Streamed};
@@ -64,15 +65,22 @@ impl Inner {
         Ok(Plan { call, relays })
     }
 
+    /// Makes the call of a plan. What is wrong with it is said in the words of the
+    /// interface that the client speaks.
+    pub(super) async fn ask(&self, plan: &Plan) -> Result<Reply, Problem> {
+        let reply = self.models.call(plan.call.clone()).await;
+        reply.map_err(|problem| if plan.relays { problem } else { problem.renamed(origin) })
+    }
+
     /// Makes a response and answers with it, or with its events.
     pub(super) async fn create(self: &Arc<Self>, asked: Asked) -> Result<Made, Problem> {
         let input = serde_json::to_string(&asked.create.input).map_err(Problem::internal)?;
         if asked.create.store {
             self.admit(&input)?;
         }
-        let Plan { call, relays } = self.plan(&asked, asked.create.stream).await?;
+        let plan = self.plan(&asked, asked.create.stream).await?;
         let (id, now) = (ResponseId(self.ids.next()), self.clock.now());
-        let reply = self.models.call(call).await?;
+        let reply = self.ask(&plan).await?;
         let receipt = match &reply {
             Reply::Whole(answer) => answer.receipt.clone(),
             Reply::Stream(streamed) => streamed.receipt.clone(),
@@ -88,7 +96,7 @@ impl Inner {
         match reply {
             Reply::Whole(answer) if !(200..300).contains(&answer.status) => Ok(Made::AsItIs(answer)),
             Reply::Whole(answer) => {
-                let mut finished = whole(&answer, relays, own, head.clone())?;
+                let mut finished = plan.whole(&answer, own, head.clone())?;
                 if let Some(keep) = keep {
                     keep.store(id, &mut finished).await;
                 }
@@ -100,7 +108,7 @@ impl Inner {
                 Ok(Made::Stream(futures_util::stream::iter(frames).boxed(), receipt))
             }
             Reply::Stream(streamed) => {
-                let source = source(relays, own, head, 0);
+                let source = plan.source(own, head, 0);
                 Ok(Made::Stream(Live::new(id, streamed, Events::new(source), keep).frames().boxed(), receipt))
             }
         }
@@ -116,34 +124,24 @@ fn refuse_references(create: &Create) -> Result<(), Problem> {
     })
 }
 
-/// What reads a provider's stream, from event `next` on.
-pub(super) fn source(relays: bool, own: Own, head: Head, next: i64) -> Source {
-    if relays { Source::Own(Relay::new(own, head, next)) } else { Source::Chat(ChatEvents::new(head, next)) }
-}
-
-/// A whole answer as a response.
-pub(super) fn whole(answer: &Answer, relays: bool, own: Own, head: Head) -> Result<Finished, Problem> {
-    let value: Value = serde_json::from_slice(&answer.body).map_err(|error| {
-        let detail = "the provider answered with something that is not JSON";
-        Problem::new(actix_web::http::StatusCode::BAD_GATEWAY, "provider_failed", detail).with_cause(error)
-    })?;
-    if relays {
-        return Ok(own.adopt_whole(value));
-    }
-    let (mut chat, mut events) = (ChatEvents::new(head, 0), Vec::new());
-    chat.answer(&value, &mut events);
-    chat.finished().cloned().ok_or_else(|| Problem::internal("a whole answer did not end its response"))
-}
-
 impl Plan {
-    /// What reads the answer of a background response, which has begun already.
+    /// What reads the provider's stream, from event `next` on.
     pub(super) fn source(&self, own: Own, head: Head, next: i64) -> Source {
-        source(self.relays, own, head, next)
+        if self.relays { Source::Own(Relay::new(own, head, next)) } else { Source::Chat(ChatEvents::new(head, next)) }
     }
 
     /// A whole answer as a response.
     pub(super) fn whole(&self, answer: &Answer, own: Own, head: Head) -> Result<Finished, Problem> {
-        whole(answer, self.relays, own, head)
+        let value: Value = serde_json::from_slice(&answer.body).map_err(|error| {
+            let detail = "the provider answered with something that is not JSON";
+            Problem::new(StatusCode::BAD_GATEWAY, "provider_failed", detail).with_cause(error)
+        })?;
+        if self.relays {
+            return Ok(own.adopt_whole(value));
+        }
+        let (mut chat, mut events) = (ChatEvents::new(head, 0), Vec::new());
+        chat.answer(&value, &mut events);
+        chat.finished().cloned().ok_or_else(|| Problem::internal("a whole answer did not end its response"))
     }
 }
 

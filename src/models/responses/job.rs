@@ -144,7 +144,7 @@ impl<'a> Making<'a> {
         if matches!(begun, Went::Ended) {
             return self.gone();
         }
-        let Some(reply) = stop.run_until_cancelled(self.inner.models.call(plan.call.clone())).await else {
+        let Some(reply) = stop.run_until_cancelled(self.inner.ask(&plan)).await else {
             return self.cut_off().await;
         };
         let own = Own::new(self.id, &asked.create);

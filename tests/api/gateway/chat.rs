@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Bench, PROVIDER_KEY, hello, question};
+use super::{Bench, PROVIDER_KEY, hello, question, set_price};
 use crate::support::upstream::{Script, Usage};
 
 #[test]
@@ -16,9 +16,9 @@ fn a_chat_is_answered_and_says_what_it_cost() {
     let said = answer.expect(200);
     assert_eq!(said["choices"][0]["message"]["content"], "Hello there.");
     assert!(answer.text.contains("nobody_knows"), "what is not known is passed back: {said}");
-    // 1,000 tokens at 1 USD and 500 at 2 USD for a million.
-    assert_eq!(answer.header("x-cost-usd"), Some("0.002"));
-    assert_eq!(bench.upstream.billed().to_string(), "0.002");
+    // 1,000 tokens at 1 USD and 50 at 2 USD for a million.
+    assert_eq!(answer.header("x-cost-usd"), Some("0.0011"));
+    assert_eq!(bench.upstream.billed().to_string(), "0.0011");
     assert_eq!(answer.header("x-model-used"), Some("m"));
     assert_eq!(answer.header("x-fallbacks"), Some("0"));
     assert!(answer.header("x-agentd-overhead-ms").is_some());
@@ -58,6 +58,8 @@ fn models_are_named_by_alias_by_provider_and_by_themselves() {
 #[test]
 fn tools_pictures_and_structured_output_go_through() {
     let bench = Bench::start();
+    let price = json!({ "input_usd_per_million": "1", "output_usd_per_million": "2", "image_tokens": 1000 });
+    bench.server.admin().put("/admin/models/prices/m", &price).expect(200);
     bench.upstream.script("m", Script::new().calls("weather", json!({ "city": "Rome" })).used(50, 20));
     let body = json!({
         "model": "default",
@@ -80,13 +82,17 @@ fn tools_pictures_and_structured_output_go_through() {
 #[test]
 fn what_a_provider_does_not_count_is_counted_here() {
     let bench = Bench::start();
-    bench.upstream.script("m", Script::tokens(10, 7).usage(Usage::Missing));
-    let answer = bench.client.post("/v1/chat/completions", &question());
-    answer.expect(200);
-    // "Say hello." is 3 tokens and 7 more around it: 10 in, and 7 words out.
-    assert_eq!(answer.header("x-cost-usd"), Some("0.000024"));
-    bench.upstream.script("m", Script::tokens(10, 7).usage(Usage::Nonsense));
-    assert_eq!(bench.client.post("/v1/chat/completions", &question()).header("x-cost-usd"), Some("0.000024"));
+    // A model whose vocabulary is known.
+    set_price(&bench.server, "gpt-4o-mini", "1", "2");
+    let mut body = question();
+    body["model"] = json!("gpt-4o-mini");
+    for usage in [Usage::Missing, Usage::Nonsense] {
+        bench.upstream.script("gpt-4o-mini", Script::tokens(10, 7).usage(usage));
+        let answer = bench.client.post("/v1/chat/completions", &body);
+        answer.expect(200);
+        // "Say hello." is 3 tokens, with 7 around it: 10 in, and 7 words out.
+        assert_eq!(answer.header("x-cost-usd"), Some("0.000024"), "{usage:?}");
+    }
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn one_that_is_busy_is_asked_again_when_it_says() {
     answer.expect(200);
     assert_eq!((answer.header("x-model-used"), answer.header("x-fallbacks")), (Some("m"), Some("0")));
     assert_eq!(bench.upstream.asked("m"), 3);
-    assert_eq!(answer.header("x-cost-usd"), Some("0.002"), "what failed cost nothing");
+    assert_eq!(answer.header("x-cost-usd"), Some("0.0011"), "what failed cost nothing");
 }
 
 #[test]

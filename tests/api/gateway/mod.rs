@@ -63,7 +63,7 @@ impl Bench {
 #[track_caller]
 pub fn set_price(server: &Server, model: &str, input: &str, output: &str) {
     let price = json!({ "input_usd_per_million": input, "output_usd_per_million": output });
-    server.admin().put(&format!("/admin/models/prices/{model}"), &price);
+    server.admin().put(&format!("/admin/models/prices/{model}"), &price).expect(200);
 }
 
 pub fn question() -> Value {
@@ -77,5 +77,5 @@ pub fn streamed() -> Value {
 }
 
 pub fn hello() -> Script {
-    Script::reply("Hello there.").used(1000, 500)
+    Script::reply("Hello there.").used(1000, 50)
 }

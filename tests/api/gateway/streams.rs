@@ -102,7 +102,7 @@ impl Bench {
     #[track_caller]
     pub fn tenant_day(&self, name: &str) -> String {
         let budget = self.spent();
-        let scopes = budget["scopes"].as_array().expect("scopes");
+        let scopes = budget["data"].as_array().expect("a list");
         let day = scopes.iter().find(|scope| scope["scope"] == "tenant_day").expect("the tenant's day");
         day[name].as_str().expect("an amount").to_owned()
     }

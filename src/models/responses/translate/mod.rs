@@ -5,4 +5,4 @@ mod answer;
 mod request;
 
 pub(super) use answer::ChatEvents;
-pub(super) use request::to_chat;
+pub(super) use request::{origin, to_chat};

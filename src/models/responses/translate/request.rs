@@ -72,6 +72,22 @@ pub(in crate::models::responses) fn to_chat(
     Ok(chat)
 }
 
+/// Where the client wrote what the chat request has at this place; `None` where
+/// it is the same place, or nobody can say.
+pub(in crate::models::responses) fn origin(place: &str) -> Option<String> {
+    if place == "/max_tokens" {
+        return Some("/max_output_tokens".into());
+    }
+    if place.starts_with("/messages") {
+        return Some("/input".into());
+    }
+    if place == "/response_format" || place.starts_with("/response_format/") {
+        return Some("/text/format".into());
+    }
+    let (tool, rest) = place.strip_prefix("/tools/")?.split_once("/function")?;
+    Some(format!("/tools/{tool}{rest}"))
+}
+
 fn copy((name, value): (&String, &Value)) -> (String, Value) {
     (name.clone(), value.clone())
 }

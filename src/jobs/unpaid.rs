@@ -1,0 +1,68 @@
+//! Jobs that wait for money, and what is told a job about budgets.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+
+use super::types::QueueEntry;
+use super::{Inner, sql};
+use crate::budgets::Alert;
+use crate::db;
+
+impl Inner {
+    /// Jobs that wait for money, as they are in the queue.
+    pub(super) fn unpaid(&self) -> MutexGuard<'_, HashMap<i64, QueueEntry>> {
+        self.unpaid.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hears what happens to budgets from now on.
+    pub(super) fn listen_to_budgets(&self) {
+        let me = self.me.clone();
+        self.budgets.on_change(move |()| {
+            if let Some(inner) = me.upgrade() {
+                inner.budgets_changed();
+            }
+        });
+        let me = self.me.clone();
+        self.budgets.on_alert(move |(alert, job)| {
+            if let (Some(inner), Some(job)) = (me.upgrade(), job) {
+                inner.budget_reached(job.no, &alert);
+            }
+        });
+    }
+
+    /// There may be money now for what waits for it.
+    fn budgets_changed(&self) {
+        let waiting = std::mem::take(&mut *self.unpaid());
+        if waiting.is_empty() {
+            return;
+        }
+        let now = self.notice_clock();
+        {
+            let mut queue = self.queue();
+            for entry in waiting.into_values() {
+                if queue.remove(&entry) {
+                    queue.push(QueueEntry { due_at: now, ..entry }, now);
+                }
+            }
+        }
+        self.pump();
+    }
+
+    /// Adds an event to the job whose call has nearly or wholly spent a budget.
+    fn budget_reached(&self, no: i64, alert: &Alert) {
+        let Some(claim) = self.running().get(&no).map(|running| running.claim.clone()) else { return };
+        // From now on its events have other numbers than those of its attempts alone.
+        claim.took_steps.store(true, Ordering::Release);
+        let data = serde_json::json!({
+            "scope": alert.scope, "percent": alert.percent, "limit_usd": alert.limit, "spent_usd": alert.spent,
+        });
+        let (data, now, me) = (data.to_string(), self.clock.now(), self.me.clone());
+        let work = move |tx: &db::Tx<'_>| sql::steps::budget_reached(tx, &claim, &data, now);
+        self.db.write_with(work, move |outcome| match (outcome, me.upgrade()) {
+            (Ok(events), Some(inner)) => inner.hub.publish(no, &events),
+            (Ok(_), None) => {}
+            (Err(error), _) => tracing::warn!(%error, "a job was not told of its budget"),
+        });
+    }
+}
