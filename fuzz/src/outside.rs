@@ -106,7 +106,7 @@ pub fn batch(input: &[u8]) {
 /// where.
 pub fn stream(input: &[u8]) {
     let [kind, cut, bytes @ ..] = input else { return };
-    let [whole, cut] = agentd::models::fuzzing::stream(*kind, bytes, usize::from(*cut) * bytes.len() / 255);
+    let [whole, cut] = models::fuzzing::counted_stream(*kind, bytes, usize::from(*cut) * bytes.len() / 255);
     assert_eq!(whole, cut);
 }
 
@@ -114,7 +114,7 @@ pub fn stream(input: &[u8]) {
 /// output makes no call cost more.
 pub fn model(input: &[u8]) {
     let Some((kind, bytes)) = input.split_first() else { return };
-    if let Some((whole, limited)) = agentd::models::fuzzing::model(*kind, bytes) {
+    if let Some((whole, limited)) = models::fuzzing::model(*kind, bytes) {
         assert!(limited <= whole, "{limited} is more than {whole}");
     }
 }

@@ -120,7 +120,7 @@ mod tests {
 
     /// Prints what the decision on counting tokens shows.
     #[test]
-    #[ignore = "measures; run it alone, with --release"]
+    #[ignore = "measures; run it alone"]
     fn how_long_counting_takes() {
         let resident = || {
             let status = std::fs::read_to_string("/proc/self/status").expect("a status");

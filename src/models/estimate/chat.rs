@@ -89,12 +89,11 @@ fn message(fields: &Entries<'_>, count: &mut Count<'_>) -> Result<(), Problem> {
     for (name, value) in &fields.0 {
         match (&**name, json::text(value)) {
             _ if json::is_null(value) => {}
-            ("role", Some(text)) => count.text(&text),
             ("name", Some(text)) => {
                 count.text(&text);
                 count.exact(1);
             }
-            ("content", Some(text)) => count.text(&text),
+            ("role" | "content", Some(text)) => count.text(&text),
             ("content", None) => content(value, count)?,
             _ => count.at_most(json::bytes(value).saturating_add(PART)),
         }

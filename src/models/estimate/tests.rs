@@ -307,12 +307,12 @@ fn audio_is_bounded_by_its_bytes() {
 
 #[test]
 fn output_is_limited_in_the_field_that_counts() {
+    use Endpoint::{ChatCompletions, Embeddings, Responses};
     let limited = |endpoint, body: Value, limit| {
         let mut body = fields(&body);
         with_output_limit(endpoint, &mut body, limit);
         serde_json::to_value(&body).expect("JSON")
     };
-    use Endpoint::{ChatCompletions, Embeddings, Responses};
     assert_eq!(limited(ChatCompletions, json!({ "model": "gpt-4o" }), 9)["max_tokens"], 9);
     assert_eq!(limited(ChatCompletions, json!({ "model": "openai/gpt-5-mini" }), 9)["max_completion_tokens"], 9);
     assert_eq!(

@@ -327,6 +327,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "prices in a sheet are optional")]
     fn usd(text: &str) -> Option<Usd> {
         Some(text.parse().expect(text))
     }

@@ -100,9 +100,8 @@ fn whole_seconds(seconds: f64) -> Option<u64> {
 pub fn count_output(endpoint: Endpoint, answer: &[u8], price: &Price) -> u64 {
     let written = match endpoint {
         Endpoint::Embeddings => return 0,
-        Endpoint::AudioSpeech if price.unit() != Unit::Token => return 0,
+        Endpoint::AudioSpeech | Endpoint::AudioTranscriptions if price.unit() != Unit::Token => return 0,
         Endpoint::AudioSpeech => return json::length(answer.len()) / SPEECH_BYTES + 1,
-        Endpoint::AudioTranscriptions if price.unit() != Unit::Token => return 0,
         Endpoint::AudioTranscriptions => "text",
         Endpoint::ChatCompletions => "choices",
         Endpoint::Responses => "output",
