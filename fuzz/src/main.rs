@@ -35,6 +35,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("backup", outside::backup),
     ("form", outside::form),
     ("batch", outside::batch),
+    ("stream", outside::stream),
+    ("model", outside::model),
     ("request", service::request),
 ];
 

@@ -87,9 +87,7 @@ pub fn form(input: &[u8]) {
     let first = boundary(&kind).expect("a boundary");
     let (kind, again) = models::fuzzing::form(&written, &first, 7, 1 << 20).expect("a form");
     let second = boundary(&kind).expect("a boundary");
-    let text = |bytes: &[u8], boundary: &str| {
-        String::from_utf8_lossy(bytes).replace(boundary, "boundary")
-    };
+    let text = |bytes: &[u8], boundary: &str| String::from_utf8_lossy(bytes).replace(boundary, "boundary");
     assert_eq!(text(&written, &first), text(&again, &second));
 }
 
@@ -101,5 +99,22 @@ pub fn batch(input: &[u8]) {
     if let Some(written) = models::fuzzing::batch_line(line, answer) {
         assert!(!written.contains('\n'));
         serde_json::from_str::<serde_json::Value>(&written).expect("JSON");
+    }
+}
+
+/// A stream of a model, cut anywhere: what is counted of it does not depend on
+/// where.
+pub fn stream(input: &[u8]) {
+    let [kind, cut, bytes @ ..] = input else { return };
+    let [whole, cut] = agentd::models::fuzzing::stream(*kind, bytes, usize::from(*cut) * bytes.len() / 255);
+    assert_eq!(whole, cut);
+}
+
+/// A request to a model, and an answer: counted or refused, and limiting the
+/// output makes no call cost more.
+pub fn model(input: &[u8]) {
+    let Some((kind, bytes)) = input.split_first() else { return };
+    if let Some((whole, limited)) = agentd::models::fuzzing::model(*kind, bytes) {
+        assert!(limited <= whole, "{limited} is more than {whole}");
     }
 }

@@ -9,6 +9,7 @@ macro_rules! say {
 mod admin;
 mod backup;
 mod batch;
+mod budget;
 mod cert;
 mod check;
 mod completions;
@@ -96,6 +97,8 @@ enum Verb {
     Tenant(tenant::Arguments),
     /// Make, list, rotate, revoke API keys
     Key(key::Arguments),
+    /// Show and set what may be spent
+    Budget(budget::Arguments),
     /// Submit, list, follow, cancel jobs
     Job(job::Arguments),
     /// Providers of language models, and what stands for their models
@@ -151,6 +154,7 @@ pub fn main(extras: Extras) -> ExitCode {
         Verb::Admin(arguments) => finish(admin::run(&arguments)),
         Verb::Tenant(arguments) => finish(tenant::run(&arguments)),
         Verb::Key(arguments) => finish(key::run(&arguments)),
+        Verb::Budget(arguments) => finish(budget::run(&arguments)),
         Verb::Job(arguments) => finish(job::run(&arguments)),
         Verb::Model(arguments) => finish(model::run(&arguments)),
         Verb::Price(arguments) => finish(price::run(&arguments)),

@@ -6,9 +6,9 @@ mod tests;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
+pub(in crate::models) use reader::{FormBody, PartReader, WholeForm};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(in crate::models) use reader::{FormLimits, FormReader};
-pub(in crate::models) use reader::{FormBody, PartReader, WholeForm};
 
 use crate::id::{hex, random_bytes};
 

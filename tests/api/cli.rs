@@ -47,6 +47,22 @@ fn words(text: &str) -> Vec<&str> {
 }
 
 #[test]
+fn budgets_are_shown_and_set() {
+    let (server, tenant) = acme(Setup::real());
+    let set = server.ask(&["budget", "set", "--day", "5", "--month", "50.25"]);
+    let more = server.ask(&["budget", "set", "--tenant", "Acme", "--month", "off", "--on-exhausted", "clamp"]);
+    let shown = server.ask(&["budget", "show", "--tenant", "Acme", "--session", "s"]);
+    snapshot("cli_budget", &[set, more, shown, server.ask(&["budget", "show"])].join("\n"));
+    let budget = server.admin().get(&format!("/admin/tenants/{tenant}/budget")).expect(200);
+    assert_eq!((&budget["day_usd"], &budget["month_usd"]), (&json!("5"), &Value::Null));
+    assert_eq!(server.ask_json(&["budget", "show"])["day"]["limit_usd"], "50");
+    for wrong in [["--day", "-1"], ["--day", "much"], ["--on-exhausted", "wait"]] {
+        server.agentd(&["budget", "set", wrong[0], wrong[1]]).refused(2);
+    }
+    server.agentd(&["budget", "set"]).refused(2);
+}
+
+#[test]
 fn tenants_are_made_shown_and_changed() {
     let server = Server::real();
     let id = server.ask(&["tenant", "create", "Acme"]).trim().to_owned();

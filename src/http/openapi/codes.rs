@@ -21,6 +21,7 @@ const fn code(status: StatusCode, code: &'static str, meaning: &'static str) -> 
 /// All of them, by status and name.
 pub const CODES: &[Code] = &[
     code(StatusCode::BAD_REQUEST, "bad_request", "anything else about the request"),
+    code(StatusCode::BAD_REQUEST, "context_length_exceeded", "the request is larger than the model takes"),
     code(StatusCode::BAD_REQUEST, "incomplete_body", "the body did not arrive whole"),
     code(StatusCode::BAD_REQUEST, "invalid_idempotency_key", "not 1 to 255 printable ASCII characters"),
     code(StatusCode::BAD_REQUEST, "invalid_input", "the input does not fit the tool's schema"),

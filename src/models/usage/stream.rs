@@ -33,6 +33,8 @@ pub struct StreamCounter {
 struct Seen {
     usage: Option<Tokens>,
     output: u64,
+    /// Of that, what came after the last usage.
+    since: u64,
     complete: bool,
 }
 
@@ -50,7 +52,7 @@ impl StreamCounter {
             let (rest, next) = (&piece[..end], &piece[end + 1..]);
             if self.dropped > 0 || self.line.len() + rest.len() > LONGEST_LINE {
                 self.hold(rest);
-                self.seen.output = self.seen.output.saturating_add(self.dropped);
+                self.seen = self.now();
                 self.dropped = 0;
             } else if self.line.is_empty() {
                 self.read(rest);
@@ -88,19 +90,20 @@ impl StreamCounter {
     fn now(&self) -> Seen {
         if self.dropped > 0 {
             let output = self.seen.output.saturating_add(self.dropped);
-            return Seen { output, ..self.seen };
+            let since = self.seen.since.saturating_add(self.dropped);
+            return Seen { output, since, ..self.seen };
         }
         self.seen.and(&self.look(&self.line))
     }
 
-    /// What the provider has said of the use. Before the end that is what was used
-    /// at least, so no less output than was counted.
+    /// What the provider has said of the use, and before the end what has come
+    /// since it did.
     #[must_use]
     pub fn usage(&self) -> Option<Tokens> {
         let seen = self.now();
         let usage = seen.usage?;
-        let output = if seen.complete { usage.output } else { usage.output.max(seen.output) };
-        Some(Tokens { output, ..usage })
+        let since = if seen.complete { 0 } else { seen.since };
+        Some(Tokens { output: usage.output.saturating_add(since), ..usage })
     }
 
     /// Tokens of output in what has passed: counted by the vocabulary, or its
@@ -129,7 +132,7 @@ impl StreamCounter {
         }
         let Ok(fields) = serde_json::from_slice::<Entries<'_>>(data) else {
             // It cannot be read, so it counts in full.
-            return Seen { output: length(data.len()), ..Seen::default() };
+            return Seen::output(length(data.len()));
         };
         match self.endpoint {
             Endpoint::ChatCompletions => self.chunk(&fields),
@@ -145,7 +148,7 @@ impl StreamCounter {
             let delta = Entries::of(choice).and_then(|choice| choice.get("delta"));
             sum.saturating_add(delta.map_or(0, |delta| self.written(delta)))
         });
-        Seen { usage: self.usage_in(fields), output, complete: false }
+        Seen { usage: self.usage_in(fields), ..Seen::output(output) }
     }
 
     /// An event of a response.
@@ -153,14 +156,14 @@ impl StreamCounter {
         let kind = fields.text("type").unwrap_or_default();
         if ENDS.contains(&&*kind) {
             let response = fields.get("response").and_then(Entries::of);
-            return Seen { usage: response.and_then(|it| self.usage_in(&it)), output: 0, complete: true };
+            return Seen { usage: response.and_then(|it| self.usage_in(&it)), complete: true, ..Seen::default() };
         }
         let delta = if kind.ends_with(".delta") { fields.get("delta") } else { None };
         // A call of a function tells its name when it begins.
         let name = if kind == "response.output_item.added" { fields.get("item").and_then(Entries::of) } else { None };
         let name = name.and_then(|item| item.get("name"));
         let output = delta.map_or(0, |delta| self.written(delta)) + name.map_or(0, |name| self.written(name));
-        Seen { usage: None, output, complete: false }
+        Seen::output(output)
     }
 
     /// An event of a transcription, or of speech.
@@ -168,7 +171,7 @@ impl StreamCounter {
         let kind = fields.text("type").unwrap_or_default();
         let delta = if kind.ends_with("text.delta") { fields.get("delta") } else { None };
         let output = delta.map_or(0, |delta| self.written(delta));
-        Seen { usage: self.usage_in(fields), output, complete: kind.ends_with(".done") }
+        Seen { usage: self.usage_in(fields), complete: kind.ends_with(".done"), ..Seen::output(output) }
     }
 
     fn usage_in(&self, fields: &Entries<'_>) -> Option<Tokens> {
@@ -181,10 +184,15 @@ impl StreamCounter {
 }
 
 impl Seen {
+    fn output(output: u64) -> Self {
+        Self { output, since: output, ..Self::default() }
+    }
+
     fn and(&self, later: &Self) -> Self {
         Self {
             usage: later.usage.or(self.usage),
             output: self.output.saturating_add(later.output),
+            since: if later.usage.is_some() { 0 } else { self.since.saturating_add(later.since) },
             complete: self.complete || later.complete,
         }
     }
@@ -267,7 +275,7 @@ mod tests {
         counter.feed(b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1}}\n\n");
         counter.feed(CHAT.as_bytes());
         let (usage, output, _) = told(&counter);
-        assert_eq!(usage, Some((9, output)));
+        assert_eq!(usage, Some((9, 1 + output)));
         counter.feed(b"data: [DONE]\n\n");
         assert_eq!(told(&counter), (Some((9, 1)), output, true));
     }
