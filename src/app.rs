@@ -35,7 +35,10 @@ use crate::users::{self, Users};
 use crate::vault::{self, Vault};
 use crate::{backups, docs, health, s3, setup, status, tls};
 use models::Models;
-use parts::{build_auth, build_backups, build_budgets, build_outbound, build_registry, job_limits, lock, open_db};
+use parts::{
+    build_acme, build_auth, build_backups, build_budgets, build_outbound, build_registry, build_setup, build_status,
+    job_limits, lock, open_db,
+};
 
 /// How often it is written when keys were last used and what tenants used.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -208,17 +211,8 @@ impl App {
         users.load().await?;
         let outbound = build_outbound(config, &metrics)?;
         let challenges = HttpChallenges::default();
-        let acme = acme::Parts {
-            db: db.clone(),
-            vault: vault.clone(),
-            clock: clock.clone(),
-            outbound: outbound.clone(),
-            certificates: certificates.clone(),
-            http: challenges.clone(),
-        };
-        let acme = acme::Acme::new(acme, &metrics)?;
-        acme.seal_plain().await?;
-        acme.configure(config.tls.mode, &config.acme).await?;
+        let to_clients = (certificates.clone(), challenges.clone());
+        let acme = build_acme(config, &db, &vault, &clock, &outbound, to_clients, &metrics).await?;
         let file = start.sources.file.clone();
         let backups = build_backups(config, &db, &clock, &outbound, file, &metrics).await?;
         let over = models::Parts {
@@ -265,24 +259,8 @@ impl App {
             clock: clock.clone(),
         };
         let reloader = reload::Reloader::new(start.sources, config, start.shown, live).map_err(BuildError::Secret)?;
-        let setup = setup::Setup::new(
-            db.clone(),
-            clock.clone(),
-            users.clone(),
-            tenants.clone(),
-            config.data.dir.clone(),
-            runtime_folder(),
-        );
-        let parts = status::Parts {
-            db: db.clone(),
-            jobs: jobs.clone(),
-            users: users.clone(),
-            certificates: certificates.clone(),
-            acme: acme.clone(),
-            backups: backups.clone(),
-            clock,
-        };
-        let status = status::Status::new(config, parts);
+        let setup = build_setup(config, &db, &clock, &users, &tenants);
+        let status = build_status(config, &db, &jobs, &users, (&certificates, &acme), &backups, clock);
         Ok(Self {
             health: Arc::new(health::Health::new(db.clone(), jobs.clone(), models.gateway.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
@@ -428,13 +406,6 @@ fn apply_quota(jobs: &Jobs, tenant: i64, quota: Quota) {
     jobs.set_share(tenant, jobs::Share { weight: quota.weight, concurrency });
     let keep = quota.retention_days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
     jobs.set_retention(tenant, keep);
-}
-
-/// The folder that systemd makes for what need not outlive the service; the
-/// first one, where the unit names several.
-fn runtime_folder() -> Option<PathBuf> {
-    let folders = std::env::var_os("RUNTIME_DIRECTORY")?;
-    std::env::split_paths(&folders).next().filter(|folder| folder.is_absolute())
 }
 
 /// Brings keys and quotas into memory.

@@ -16,13 +16,16 @@ use crate::config::{Config, SearchProvider, Secret, TlsMode};
 use crate::db::{self, Db, FolderLock, OpenError, Progress};
 use crate::http::cors::Cors;
 use crate::id::IdSource;
-use crate::jobs::{self, Handler, Registry};
+use crate::jobs::{self, Handler, Jobs, Registry};
 use crate::limits::Limits;
 use crate::outbound::{self, Outbound};
 use crate::s3::Bucket;
+use crate::tenants::Tenants;
+use crate::tls::{Certificates, HttpChallenges, acme};
 use crate::tools::web::SearchKey;
-use crate::vault;
-use crate::{agents, backups, tools};
+use crate::users::Users;
+use crate::vault::{self, Vault};
+use crate::{agents, backups, setup, status, tools};
 
 /// Threads that read the database.
 const READERS: usize = 2;
@@ -135,6 +138,57 @@ pub(super) async fn build_backups(
     let bucket = config.s3.as_ref().map(|section| Bucket::new(section, outbound)).transpose()?;
     let parts = backups::Parts { db: db.clone(), clock: clock.clone(), bucket, configuration };
     Ok(Backups::open(config, parts, metrics).await?)
+}
+
+/// What orders certificates, and shows them and its answers to clients.
+pub(super) async fn build_acme(
+    config: &Config,
+    db: &Db,
+    vault: &Vault,
+    clock: &Clock,
+    outbound: &Outbound,
+    (certificates, http): (Certificates, HttpChallenges),
+    metrics: &Metrics,
+) -> Result<acme::Acme, BuildError> {
+    let (db, vault, clock, outbound) = (db.clone(), vault.clone(), clock.clone(), outbound.clone());
+    let acme = acme::Acme::new(acme::Parts { db, vault, clock, outbound, certificates, http }, metrics)?;
+    acme.seal_plain().await?;
+    acme.configure(config.tls.mode, &config.acme).await?;
+    Ok(acme)
+}
+
+/// What makes the first user of a fresh service.
+pub(super) fn build_setup(
+    config: &Config,
+    db: &Db,
+    clock: &Clock,
+    users: &Arc<Users>,
+    tenants: &Arc<Tenants>,
+) -> setup::Setup {
+    let (users, tenants, data) = (users.clone(), tenants.clone(), config.data.dir.clone());
+    setup::Setup::new(db.clone(), clock.clone(), users, tenants, data, runtime_folder())
+}
+
+/// How the service is.
+pub(super) fn build_status(
+    config: &Config,
+    db: &Db,
+    jobs: &Jobs,
+    users: &Arc<Users>,
+    (certificates, acme): (&Certificates, &acme::Acme),
+    backups: &Backups,
+    clock: Clock,
+) -> status::Status {
+    let (db, jobs, users, backups) = (db.clone(), jobs.clone(), users.clone(), backups.clone());
+    let (certificates, acme) = (certificates.clone(), acme.clone());
+    status::Status::new(config, status::Parts { db, jobs, users, certificates, acme, backups, clock })
+}
+
+/// The folder that systemd makes for what need not outlive the service; the
+/// first one, where the unit names several.
+fn runtime_folder() -> Option<PathBuf> {
+    let folders = std::env::var_os("RUNTIME_DIRECTORY")?;
+    std::env::split_paths(&folders).next().filter(|folder| folder.is_absolute())
 }
 
 /// What the tools that read the web are told by. Naming a search provider's

@@ -39,7 +39,12 @@ pub(super) struct Missing {
 /// What comes of the wish to hold money.
 #[derive(Debug)]
 pub(super) enum Decision {
-    Held(Hold),
+    Held {
+        hold: Hold,
+        /// It fits only because calls have given money back whose rows still say
+        /// that they hold it; those are to be written before it is.
+        leans_on_unwritten: bool,
+    },
     Exhausted(Box<Exhausted>, Option<Alert>),
     Missing(Missing),
 }
@@ -56,6 +61,9 @@ pub(super) struct Ledger {
     dropped: u64,
     /// Calls that are under way.
     holds: usize,
+    /// What has been given back and not written yet. A process that is killed now
+    /// leaves it spent.
+    unwritten: i128,
     alerts: Alerts,
 }
 
@@ -79,6 +87,7 @@ impl Ledger {
             totals: HashMap::new(),
             dropped: 0,
             holds: 0,
+            unwritten: 0,
             alerts: Alerts::default(),
         }
     }
@@ -187,9 +196,16 @@ impl Ledger {
         }
         let frame = self.calendar.frame(now);
         let asked = i128::from(amount.nano());
+        let mut leans_on_unwritten = false;
         if asked > 0 {
-            let over = |place: &Place| place.limit.is_some_and(|limit| place.spent + place.reserved + asked > limit);
-            if let Some(place) = self.places(&frame, payer).into_iter().flatten().find(over) {
+            let over = |place: &Place, more: i128| {
+                place.limit.is_some_and(|limit| place.spent + place.reserved + asked + more > limit)
+            };
+            let places = self.places(&frame, payer);
+            // That of all payers together is more than any place has, so this errs
+            // on the side of writing too soon.
+            leans_on_unwritten = places.iter().flatten().any(|place| over(place, self.unwritten));
+            if let Some(place) = places.into_iter().flatten().find(|place| over(place, 0)) {
                 return self.exhausted(now, &frame, payer, &place, amount);
             }
         }
@@ -201,7 +217,8 @@ impl Ledger {
                 total.reserve(asked);
             }
         }
-        Decision::Held(Hold { payer: payer.clone(), amount, at: Bucket::of(now) })
+        let hold = Hold { payer: payer.clone(), amount, at: Bucket::of(now) };
+        Decision::Held { hold, leans_on_unwritten }
     }
 
     fn exhausted(&mut self, now: Timestamp, frame: &Frame, payer: &Payer, place: &Place, asked: Usd) -> Decision {
@@ -241,6 +258,7 @@ impl Ledger {
     pub fn release(&mut self, hold: &Hold) {
         self.holds = self.holds.saturating_sub(1);
         let amount = i128::from(hold.amount.nano());
+        self.unwritten += amount;
         self.service.give_back(amount);
         if let Some(account) = self.tenants.get_mut(&hold.payer.tenant) {
             account.give_back(amount);
@@ -256,6 +274,7 @@ impl Ledger {
     /// and what is to be told about it.
     pub fn settle(&mut self, now: Timestamp, hold: &Hold, cost: Usd) -> (Bucket, Vec<Alert>) {
         self.release(hold);
+        self.unwritten -= i128::from(cost.min(hold.amount).nano());
         let bucket = Bucket::of(now).max(hold.at);
         self.service.spent.add(bucket, cost.nano());
         if let Some(account) = self.tenants.get_mut(&hold.payer.tenant) {
@@ -271,9 +290,10 @@ impl Ledger {
         (bucket, self.alerts.settled(now, &frame, &hold.payer, &standings))
     }
 
-    /// What was settled or released is on disk.
-    pub fn written(&mut self, payer: &Payer) {
-        for key in TotalKey::of(payer) {
+    /// What was settled or released is on disk, with what that gave back.
+    pub fn written(&mut self, hold: &Hold, given_back: Usd) {
+        self.unwritten -= i128::from(given_back.nano());
+        for key in TotalKey::of(&hold.payer) {
             if let Some(total) = self.totals.get_mut(&key) {
                 total.open = total.open.saturating_sub(1);
             }

@@ -209,11 +209,11 @@ impl Budgets {
             return Err(db::Error::Overloaded.into());
         }
         let amount = planned.amount.clamp(Usd::ZERO, MOST_A_CALL);
-        let (hold, now) = loop {
+        let (hold, leans_on_unwritten, now) = loop {
             let now = inner.clock.now();
             let decision = inner.ledger().reserve(now, payer, amount);
             match decision {
-                Decision::Held(hold) => break (hold, now),
+                Decision::Held { hold, leans_on_unwritten } => break (hold, leans_on_unwritten, now),
                 Decision::Missing(missing) => inner.load(missing).await?,
                 Decision::Exhausted(exhausted, alert) => {
                     inner.metrics.refused(exhausted.scope);
@@ -226,6 +226,10 @@ impl Budgets {
         let no = row_number(inner.ids.next());
         let call = Call { no, hold, model, provider, purpose: purpose.into(), created_at: now };
         inner.metrics.reserved(&inner.ledger());
+        if leans_on_unwritten {
+            // Else a kill between the two writes would leave both calls spent in full.
+            inner.write_waiting();
+        }
         self.write(call).await
     }
 
@@ -241,7 +245,7 @@ impl Budgets {
                 Err(error) => {
                     let mut ledger = inner.ledger();
                     ledger.release(&call.hold);
-                    ledger.written(&call.hold.payer);
+                    ledger.written(&call.hold, call.hold.amount);
                     inner.metrics.reserved(&ledger);
                     Err(error)
                 }

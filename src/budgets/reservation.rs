@@ -45,8 +45,9 @@ impl Reservation {
     pub fn release(mut self) {
         let Some(call) = self.call.take() else { return };
         let at = self.inner.clock.now();
-        self.inner.ledger().release(&call.hold);
-        self.inner.metrics.reserved(&self.inner.ledger());
+        let mut ledger = self.inner.ledger();
+        ledger.release(&call.hold);
+        self.inner.metrics.reserved(&ledger);
         let bucket = call.hold.at;
         self.inner.put(Settlement { call, outcome: Outcome::Released, at, bucket });
     }
@@ -55,17 +56,18 @@ impl Reservation {
         let Some(call) = self.call.take() else { return };
         let inner = &self.inner;
         let now = inner.clock.now();
-        let (bucket, alerts) = {
-            let mut ledger = inner.ledger();
-            let settled = ledger.settle(now, &call.hold, spent.cost);
-            inner.metrics.reserved(&ledger);
-            settled
-        };
         inner.metrics.spent(&call.model, spent.cost);
-        inner.alert(alerts, call.hold.payer.job);
-        // The row's day is that of its bucket, also when the clock was set back.
-        let at = now.max(bucket.begin());
-        inner.put(Settlement { call, outcome: Outcome::Spent(spent, flag), at, bucket });
+        let job = call.hold.payer.job;
+        let alerts = {
+            let mut ledger = inner.ledger();
+            let (bucket, alerts) = ledger.settle(now, &call.hold, spent.cost);
+            inner.metrics.reserved(&ledger);
+            // The row's day is that of its bucket, also when the clock was set back.
+            let at = now.max(bucket.begin());
+            inner.put(Settlement { call, outcome: Outcome::Spent(spent, flag), at, bucket });
+            alerts
+        };
+        inner.alert(alerts, job);
     }
 }
 

@@ -14,6 +14,7 @@ use super::window::Bucket;
 use super::{Inner, sql};
 use crate::clock::Timestamp;
 use crate::db::{self, Tx};
+use crate::money::Usd;
 
 /// How long settlements gather.
 const GATHER: Duration = Duration::from_millis(20);
@@ -73,6 +74,15 @@ pub(super) struct Settlement {
 }
 
 impl Settlement {
+    /// What it gives back of what was held.
+    fn given_back(&self) -> Usd {
+        let held = self.call.hold.amount;
+        match self.outcome {
+            Outcome::Spent(spent, _) => held.minus(spent.cost.min(held)),
+            Outcome::Released => held,
+        }
+    }
+
     /// In full, because nobody has said more.
     pub fn in_full(call: Call, flag: Flag, at: Timestamp, bucket: Bucket) -> Self {
         let spent = Spent { cost: call.hold.amount, tokens: Tokens::default(), counted_by_provider: false };
@@ -84,6 +94,9 @@ impl Settlement {
 #[derive(Default)]
 pub(super) struct Settlements {
     waiting: Mutex<Waiting>,
+    /// Held by whoever hands them to the writer, so that they come to it in order
+    /// and before what is written by those who have waited for that.
+    handing: Mutex<()>,
     /// Something was written, or could not be.
     moved: Notify,
 }
@@ -120,7 +133,8 @@ impl Settlements {
 }
 
 impl Inner {
-    /// Takes the last word on a call.
+    /// Takes the last word on a call. To be called before anybody else can reserve
+    /// what it gives back: under the ledger's lock.
     pub(super) fn put(self: &Arc<Self>, settlement: Settlement) {
         let first = {
             let mut waiting = self.settlements.lock();
@@ -144,6 +158,7 @@ impl Inner {
     /// Hands all that waits to the writer, which keeps the order: what is handed
     /// to it later comes to disk later.
     pub(super) fn write_waiting(self: &Arc<Self>) {
+        let _in_order = self.settlements.handing.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let batch: Arc<[Settlement]> = {
                 let mut waiting = self.settlements.lock();
@@ -196,7 +211,7 @@ impl Inner {
             Ok(()) => {
                 let mut ledger = self.ledger();
                 for settlement in batch {
-                    ledger.written(&settlement.call.hold.payer);
+                    ledger.written(&settlement.call.hold, settlement.given_back());
                 }
             }
         }

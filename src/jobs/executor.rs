@@ -34,6 +34,8 @@ const START_TOGETHER: usize = 32;
 pub(super) struct Running {
     stop: CancellationToken,
     cancelled: bool,
+    /// How often budgets had been changed when it began.
+    budget_changes: u64,
     pub(super) claim: Arc<Claim>,
 }
 
@@ -129,7 +131,8 @@ impl Inner {
         let stop = CancellationToken::new();
         self.unpaid().remove(&claim.id.no());
         if can_pay(&handler) {
-            let running = Running { stop: stop.clone(), cancelled: false, claim: claim.clone() };
+            let budget_changes = self.budget_changes.load(Ordering::Acquire);
+            let running = Running { stop: stop.clone(), cancelled: false, budget_changes, claim: claim.clone() };
             self.running().insert(claim.id.no(), running);
         }
         self.runtime.spawn(async move {
@@ -281,7 +284,8 @@ impl Inner {
         written: Option<(Vec<Arc<Event>>, Usd)>,
         slot: Slot,
     ) {
-        let cancelled = self.running().remove(&claim.id.no()).is_some_and(|running| running.cancelled);
+        let running = self.running().remove(&claim.id.no());
+        let cancelled = running.as_ref().is_some_and(|running| running.cancelled);
         let Some((events, cost)) = written else {
             tracing::warn!(job = %claim.id, "a job ended under a lease that is no longer valid");
             return;
@@ -310,8 +314,7 @@ impl Inner {
             Ending::Unpaid(_, due) => {
                 // What it waits for has a time; a span would move with the clock.
                 let entry = QueueEntry { relative: false, ..claim.entry(*due) };
-                self.unpaid().insert(entry.no, entry);
-                self.enqueue(entry);
+                self.wait_for_money(entry, running.map(|running| running.budget_changes));
             }
             Ending::PutBack => {
                 self.metrics.put_back.inc();

@@ -32,7 +32,7 @@ mod types;
 mod unpaid;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -106,6 +106,8 @@ struct Inner {
     budgets: Budgets,
     /// Those that wait for money.
     unpaid: Mutex<HashMap<i64, QueueEntry>>,
+    /// How often budgets were changed.
+    budget_changes: AtomicU64,
     runtime: Handle,
     metrics: Metrics,
     queue: Mutex<Queue>,
@@ -146,6 +148,7 @@ impl Jobs {
             quotas,
             budgets,
             unpaid: Mutex::default(),
+            budget_changes: AtomicU64::new(0),
             runtime,
             metrics,
             running: Mutex::default(),

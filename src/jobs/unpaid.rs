@@ -31,8 +31,19 @@ impl Inner {
         });
     }
 
+    /// Lets a job wait for money. When budgets were changed since its attempt
+    /// began, which may have been after it had been refused, it tries again at once.
+    pub(super) fn wait_for_money(&self, entry: QueueEntry, changes: Option<u64>) {
+        // Whoever changes one from here on finds it among those that wait.
+        self.unpaid().insert(entry.no, entry);
+        let changed = changes.is_some_and(|changes| changes != self.budget_changes.load(Ordering::Acquire));
+        let due_at = if changed { self.clock.now() } else { entry.due_at };
+        self.enqueue(QueueEntry { due_at, ..entry });
+    }
+
     /// There may be money now for what waits for it.
     fn budgets_changed(&self) {
+        self.budget_changes.fetch_add(1, Ordering::AcqRel);
         let waiting = std::mem::take(&mut *self.unpaid());
         if waiting.is_empty() {
             return;

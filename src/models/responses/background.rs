@@ -69,9 +69,9 @@ impl Inner {
     /// Deletes a response, and stops making it.
     pub(super) async fn delete(&self, tenant: i64, id: ResponseId) -> Result<(), Problem> {
         let deleted = self.db.write(move |tx: &db::Tx<'_>| sql::delete(tx, tenant, id)).await?;
-        let job = deleted.ok_or_else(|| Problem::not_found("response"))?;
+        let deleted = deleted.ok_or_else(|| Problem::not_found("response"))?;
         self.followers.tell(id.no());
-        if let Some(job) = job {
+        if let Some(job) = deleted.job.filter(|_| !deleted.status.is_final()) {
             self.jobs()?.stop(tenant, job).await?;
         }
         Ok(())

@@ -86,7 +86,7 @@ impl Inner {
             Reply::Stream(streamed) => streamed.receipt.clone(),
         };
         let head = Head::new(id, &asked.create, &receipt.model, now);
-        let own = Own::new(id, &asked.create);
+        let own = Own::new(&asked.create, &head);
         let keep = asked.create.store.then(|| Keep {
             inner: self.clone(),
             tenant: asked.payer.tenant,
@@ -96,7 +96,7 @@ impl Inner {
         match reply {
             Reply::Whole(answer) if !(200..300).contains(&answer.status) => Ok(Made::AsItIs(answer)),
             Reply::Whole(answer) => {
-                let mut finished = plan.whole(&answer, own, head.clone())?;
+                let mut finished = plan.whole(&answer, &own, head.clone())?;
                 if let Some(keep) = keep {
                     keep.store(id, &mut finished).await;
                 }
@@ -131,7 +131,7 @@ impl Plan {
     }
 
     /// A whole answer as a response.
-    pub(super) fn whole(&self, answer: &Answer, own: Own, head: Head) -> Result<Finished, Problem> {
+    pub(super) fn whole(&self, answer: &Answer, own: &Own, head: Head) -> Result<Finished, Problem> {
         let value: Value = serde_json::from_slice(&answer.body).map_err(|error| {
             let detail = "the provider answered with something that is not JSON";
             Problem::new(StatusCode::BAD_GATEWAY, "provider_failed", detail).with_cause(error)

@@ -52,6 +52,7 @@ pub(super) struct InputItems {
 /// That a response is gone.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "DeletedResponse")]
+#[expect(clippy::struct_field_names, reason = "the names are those of the interface")]
 pub(super) struct Deleted {
     pub id: String,
     /// `response`

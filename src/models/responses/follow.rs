@@ -1,7 +1,6 @@
 //! Following a response that is made in the background: its events come from the
 //! database, in order, without a gap or a repeat.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -30,6 +29,8 @@ struct Follow {
     following: Following,
     /// The last event that was sent.
     last: i64,
+    /// Whether the response may have ended, or gone, without an event.
+    look: bool,
     ended: bool,
 }
 
@@ -43,7 +44,7 @@ pub(super) fn follow(
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
     // Registered before the database is read, so nothing falls between.
     let following = inner.followers.follow(id.no());
-    let follow = Follow { inner, tenant, id, key, following, last: after, ended: false };
+    let follow = Follow { inner, tenant, id, key, following, last: after, look: true, ended: false };
     futures_util::stream::unfold(follow, |mut follow| async move { follow.next().await.map(|it| (Ok(it), follow)) })
 }
 
@@ -53,34 +54,42 @@ impl Follow {
         while !self.ended && self.key.counts(self.inner.clock.now()) {
             let (no, after) = (self.id.no(), self.last);
             match self.inner.db.read(move |tx| sql::events(tx, no, after, PAGE)).await {
-                Ok(events) if !events.is_empty() => return Some(self.send(events.into())),
+                Ok(events) if !events.is_empty() => return Some(self.send(events)),
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a stream ended early");
                     return Some(self.end_early());
                 }
             }
-            // Also finds the end of one that has none, and of one that is gone.
-            match self.inner.stored(self.tenant, self.id).await {
-                Ok(stored) if !stored.status.is_final() => {}
-                Ok(_) => match self.inner.db.read(move |tx| sql::events(tx, no, after, PAGE)).await {
-                    Ok(events) if !events.is_empty() => return Some(self.send(events.into())),
-                    _ => return None,
-                },
-                Err(_) => return None,
+            if std::mem::take(&mut self.look) && !self.is_open().await {
+                // What it ended with may have been written since.
+                return match self.inner.db.read(move |tx| sql::events(tx, no, after, PAGE)).await {
+                    Ok(events) if !events.is_empty() => Some(self.send(events)),
+                    _ => None,
+                };
             }
             let Ok(jobs) = self.inner.jobs() else { return Some(self.end_early()) };
             tokio::select! {
                 biased;
-                () = self.following.news() => {}
+                () = self.following.news() => self.look = true,
                 () = jobs.closed() => return Some(self.end_early()),
-                () = tokio::time::sleep(sse::HEARTBEAT_EVERY) => return Some(Bytes::from_static(sse::HEARTBEAT)),
+                () = tokio::time::sleep(sse::HEARTBEAT_EVERY) => {
+                    self.look = true;
+                    return Some(Bytes::from_static(sse::HEARTBEAT));
+                }
             }
         }
         None
     }
 
-    fn send(&mut self, events: VecDeque<Event>) -> Bytes {
+    /// Whether more can come. This also ends what nobody makes any more.
+    async fn is_open(&self) -> bool {
+        let stored = self.inner.stored(self.tenant, self.id).await;
+        stored.is_ok_and(|stored| !stored.status.is_final())
+    }
+
+    fn send(&mut self, events: Vec<Event>) -> Bytes {
+        self.look = false;
         let mut frames = BytesMut::new();
         for event in events {
             self.last = event.seq;

@@ -142,18 +142,17 @@ impl<'a> Making<'a> {
         let change = Some((Status::InProgress, self.object.to_string()));
         let begun = self.step(Step { events: vec![event], calls: true, change }).await;
         if matches!(begun, Went::Ended) {
-            return self.gone();
+            return Ok(self.gone());
         }
         let Some(reply) = stop.run_until_cancelled(self.inner.ask(&plan)).await else {
             return self.cut_off().await;
         };
-        let own = Own::new(self.id, &asked.create);
         match reply {
             Err(problem) => self.end(&failed(&problem)).await,
             Ok(Reply::Whole(answer)) if !(200..300).contains(&answer.status) => self.end(&refused(&answer)).await,
             Ok(Reply::Whole(answer)) => {
                 let head = self.head(&answer.receipt.model);
-                match plan.whole(&answer, own, head.clone()) {
+                match plan.whole(&answer, &Own::new(&asked.create, &head), head.clone()) {
                     Err(problem) => self.end(&failed(&problem)).await,
                     Ok(finished) => {
                         let events = replay(&head, &finished, self.next);
@@ -164,6 +163,7 @@ impl<'a> Making<'a> {
             }
             Ok(Reply::Stream(streamed)) => {
                 let head = self.head(&streamed.receipt.model);
+                let own = Own::new(&asked.create, &head);
                 let events = Events::new(plan.source(own, head, self.next));
                 self.follow(streamed, events).await
             }
@@ -209,7 +209,7 @@ impl<'a> Making<'a> {
             }
             let status = finished.map(|finished| finished.status);
             if matches!(self.step(Step::of(new, finished)).await, Went::Ended) {
-                return self.gone();
+                return Ok(self.gone());
             }
             if let Some(status) = status {
                 return Ok(self.outcome(status));
@@ -267,8 +267,8 @@ impl<'a> Making<'a> {
     }
 
     /// Somebody has ended or deleted it meanwhile.
-    fn gone(&self) -> Outcome {
-        Ok(self.outcome(Status::Cancelled))
+    fn gone(&self) -> String {
+        self.outcome(Status::Cancelled)
     }
 }
 
@@ -285,6 +285,7 @@ fn refused(answer: &Answer) -> Ending {
     Ending::failed(error["code"].as_str().unwrap_or("invalid_prompt"), message)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err asks for")]
 fn internal(error: impl ToString) -> Failure {
     Failure::permanent("internal", error.to_string())
 }

@@ -176,6 +176,11 @@ impl Head {
         Self { id, fields }
     }
 
+    /// When it was asked for, in seconds since 1970.
+    pub fn created_at(&self) -> &Value {
+        self.fields.get("created_at").unwrap_or(&Value::Null)
+    }
+
     /// Which model answers is known only when it does.
     pub fn set_model(&mut self, model: &str) {
         self.fields.insert("model".into(), model.into());
@@ -187,7 +192,7 @@ impl Head {
     }
 
     /// The object when it has ended.
-    pub fn ended(&self, ending: &Ending, output: Vec<Value>, usage: Option<Value>) -> Value {
+    pub fn ended(&self, ending: &Ending, output: &[Value], usage: Option<&Value>) -> Value {
         let mut rest = json!({ "output": output, "error": null, "incomplete_details": null, "usage": usage });
         match ending {
             Ending::Incomplete(reason) => rest["incomplete_details"] = json!({ "reason": reason }),
@@ -211,7 +216,7 @@ impl Head {
 /// cancelled: its object as it stands, ended, and the event that says so.
 pub(super) fn end_as_it_stands(id: ResponseId, object: Value, ending: &Ending, seq: i64) -> (Event, Finished) {
     let output = object.get("output").and_then(Value::as_array).cloned().unwrap_or_default();
-    let object = Head::of_object(id, object).ended(ending, output, None);
+    let object = Head::of_object(id, object).ended(ending, &output, None);
     let status = ending.status();
     (Event::new(seq, status.event(), json!({ "response": object })), Finished { status, object })
 }

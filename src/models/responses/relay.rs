@@ -19,9 +19,11 @@ pub(super) struct Own {
 }
 
 impl Own {
-    pub fn new(id: ResponseId, create: &Create) -> Self {
+    pub fn new(create: &Create, head: &Head) -> Self {
+        let id = head.id;
         let own = json!({
-            "id": id.to_string(), "background": create.background, "store": create.store,
+            "id": id.to_string(), "created_at": head.created_at(), "background": create.background,
+            "store": create.store,
             "previous_response_id": create.previous.map(|id| id.to_string()),
         });
         let fields = match own {
@@ -152,7 +154,7 @@ impl Relay {
         if self.next == 0 {
             self.send("response.created".into(), json!({ "response": self.head.open(Status::InProgress) }), out);
         }
-        let object = self.head.ended(&Ending::failed("server_error", message), Vec::new(), None);
+        let object = self.head.ended(&Ending::failed("server_error", message), &[], None);
         self.send("response.failed".into(), json!({ "response": object }), out);
         self.finished = Some(Finished { status: Status::Failed, object });
     }

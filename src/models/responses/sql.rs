@@ -268,12 +268,11 @@ fn event(data: &RawValue) -> Result<Event, Error> {
     Ok(Event { seq: read.sequence_number, kind: read.r#type, data: data.get().to_owned() })
 }
 
-/// Deletes a tenant's response; whether there was one, and its job if it had not
-/// ended.
-pub(super) fn delete(tx: &Tx<'_>, tenant: i64, id: ResponseId) -> Result<Option<Option<JobId>>, Error> {
+/// Deletes a tenant's response; what it was, `None` when there was none.
+pub(super) fn delete(tx: &Tx<'_>, tenant: i64, id: ResponseId) -> Result<Option<Stored>, Error> {
     let Some(stored) = get(tx, tenant, id)? else { return Ok(None) };
     tx.execute("DELETE FROM responses WHERE no = ?1", [id.no()])?;
-    Ok(Some(stored.job.filter(|_| !stored.status.is_final())))
+    Ok(Some(stored))
 }
 
 /// Takes back what could not be begun.
@@ -311,9 +310,9 @@ pub(super) fn clear_tenant(tx: &Tx<'_>, tenant: i64) -> Result<bool, Error> {
         params![tenant, MOST_DELETED],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    let all = found.len() < MOST_DELETED;
     let wanted = found.len();
-    Ok(!(all && delete_some(tx, found)? == wanted))
+    let deleted = delete_some(tx, found)?;
+    Ok(deleted < wanted || wanted == MOST_DELETED)
 }
 
 fn delete_some(tx: &Tx<'_>, found: Vec<(i64, usize)>) -> Result<usize, Error> {

@@ -33,7 +33,7 @@ fn a_background_response_is_polled_until_it_is_there() {
         gate.open();
         let response = ended(&bench, &id(&begun));
         assert_eq!((response["status"].as_str(), text(&response).as_str()), (Some("completed"), "Hello there."));
-        assert_eq!((&response["id"], &response["created_at"]), (&begun["id"], &response["created_at"]));
+        assert_eq!((&response["id"], &response["created_at"]), (&begun["id"], &begun["created_at"]));
         assert_eq!(response["usage"]["output_tokens"], 5);
         // It can be gone on from like any other.
         bench.upstream.usually(Script::reply("Again."));
@@ -160,6 +160,23 @@ fn after_a_crash_the_provider_is_not_asked_again() {
     let rest: Vec<_> = bench.follow(&id(&begun), after).collect();
     assert_eq!(rest.last().map(|event| event["type"].clone()), Some(json!("response.failed")));
     assert_eq!(bench.upstream.requests().len(), 1, "it may have been paid for");
+}
+
+#[test]
+fn a_service_that_stops_says_so_in_what_it_cuts_off() {
+    let setup = crate::support::Setup::real().env("AGENT_SERVER_DRAIN_TIME", "100ms");
+    let mut bench = Bench::start_with(setup);
+    let gate = Gate::new();
+    bench.upstream.usually(Script::tokens(10, 20).chunks(20).waits_after(5, &gate));
+    let begun = bench.create(&background(question()));
+    let mut live = bench.follow(&id(&begun), None);
+    while live.next().expect("more")["type"] != "response.output_text.delta" {}
+    bench.server.stop();
+    bench.server.start_again(|setup| setup);
+    let response = ended(&bench, &id(&begun));
+    assert_eq!((response["status"].as_str(), bench.upstream.requests().len()), (Some("failed"), 1));
+    let message = response["error"]["message"].as_str().expect("a message");
+    assert!(message.contains("stopped"), "{message}");
 }
 
 #[test]

@@ -176,8 +176,8 @@ impl ChatEvents {
 
     fn finish_as(&mut self, ending: &Ending, out: &mut Vec<Event>) {
         let place = |(place, _)| self.item(place, self.status_of(place, ending));
-        let output = self.items.iter().enumerate().map(place).collect();
-        let object = self.head.ended(ending, output, self.usage.clone());
+        let output: Vec<_> = self.items.iter().enumerate().map(place).collect();
+        let object = self.head.ended(ending, &output, self.usage.as_ref());
         self.send(ending.status().event(), json!({ "response": object }), out);
         self.finished = Some(Finished { status: ending.status(), object });
     }
