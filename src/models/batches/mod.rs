@@ -82,6 +82,8 @@ struct Pace {
     first: Duration,
     /// The longest that it becomes.
     longest: Duration,
+    /// How long a line waits when a provider is busy and does not say for how long.
+    busy: Duration,
     /// How long a line waits for money before it is looked whether there is some.
     budget: Duration,
     /// The pause after a fault of the service's own.
@@ -93,6 +95,7 @@ impl Pace {
         slice: Duration::from_secs(60),
         first: Duration::from_secs(1),
         longest: Duration::from_secs(300),
+        busy: Duration::from_secs(5),
         budget: Duration::from_secs(30),
         after_fault: Duration::from_secs(30),
     };

@@ -99,6 +99,7 @@ impl Bench {
             slice: Duration::from_secs(60),
             first: Duration::from_millis(1),
             longest: Duration::from_millis(2),
+            busy: Duration::from_millis(1),
             budget: Duration::from_secs(6),
             after_fault: Duration::from_millis(1),
         };

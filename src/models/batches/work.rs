@@ -220,8 +220,11 @@ impl<'a> Work<'a> {
         match (self.inner.call)(call).await {
             Ok(Reply::Whole(answer)) => {
                 let end = line::answered(id, answer.status, &answer.body);
-                let again = matches!(answer.status, 429 | 500..);
-                if again { Called::Again { end, pause: None, counts: answer.status != 429 } } else { Called::End(end) }
+                match answer.status {
+                    429 => Called::Again { end, pause: Some(self.inner.pace.busy), counts: false },
+                    500.. => Called::Again { end, pause: None, counts: true },
+                    _ => Called::End(end),
+                }
             }
             Ok(Reply::Stream(_)) => Called::End(line::failed(id, "unexpected_stream", "the answer came as a stream")),
             Err(problem) => refused(id, &problem, &self.inner.pace),
@@ -261,7 +264,7 @@ fn refused(id: &str, problem: &Problem, pace: &Pace) -> Called {
         return Called::Again { end, pause: Some(pause.unwrap_or(pace.budget).min(pace.budget)), counts: false };
     }
     match problem.status_code().as_u16() {
-        429 => Called::Again { end, pause, counts: false },
+        429 => Called::Again { end, pause: Some(pause.unwrap_or(pace.busy)), counts: false },
         408 | 500.. => Called::Again { end, pause, counts: true },
         _ => Called::End(end),
     }
