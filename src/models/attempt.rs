@@ -23,6 +23,7 @@ use super::request::Request;
 use super::usage;
 use super::{Answer, Endpoint, Inner, Receipt, Reply};
 use crate::budgets::{Payer, Reservation, Spent, Tokens};
+use crate::config::OnHangup;
 use crate::http::Problem;
 use crate::money::Usd;
 
@@ -92,7 +93,8 @@ impl Asked {
     }
 }
 
-/// Makes the call. What is streamed is answered with its first piece; a whole
+/// Makes the call. What is streamed is answered with its first piece; a client
+/// that goes before that cancels it, unless such calls are drained. A whole
 /// answer is waited for also when the client has gone, because the provider
 /// makes it and bills it all the same.
 ///
@@ -103,6 +105,9 @@ pub(super) async fn attempt(
     reservation: Reservation,
     times: &mut Times,
 ) -> Result<Result<Reply, Failure>, Problem> {
+    if asked.request.stream && asked.step.provider.settings.on_hangup == OnHangup::Cancel {
+        return make(asked, reservation, times).await;
+    }
     let began = Instant::now();
     let so_far = *times;
     let made = async move {
