@@ -71,7 +71,7 @@ struct ProviderBody {
     /// What it is shown; never shown again. `null` takes it away.
     #[serde(default, deserialize_with = "given")]
     #[schemars(with = "Option<String>")]
-    api_key: Option<Option<String>>,
+    api_key: Change,
     /// Whether it has `/responses`; false when left out.
     responses: Option<bool>,
     /// Calls at a time; as the service's own setting when left out, like all below.
@@ -87,8 +87,16 @@ struct ProviderBody {
     on_hangup: Option<OnHangup>,
 }
 
-fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::<String>::deserialize(deserializer).map(Some)
+/// What becomes of a provider's key.
+#[derive(Clone, Default)]
+enum Change {
+    #[default]
+    Stay,
+    To(Option<String>),
+}
+
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Change, D::Error> {
+    Option::<String>::deserialize(deserializer).map(Change::To)
 }
 
 impl ProviderBody {
@@ -212,7 +220,7 @@ async fn put_provider(
     let (inner, body) = (&gateway.0, body.value);
     let name = checked_name("provider", &name)?;
     let settings = body.settings(&inner.usual)?;
-    if let Some(Some(key)) = &body.api_key
+    if let Change::To(Some(key)) = &body.api_key
         && (key.is_empty() || key.len() > 4096 || !key.bytes().all(|byte| byte.is_ascii_graphic()))
     {
         return Err(Problem::invalid("/api_key", "holds characters that no key has"));
@@ -226,9 +234,8 @@ async fn put_provider(
     // A key goes to nobody but whom it was given for.
     let same_place = before.as_ref().is_some_and(|before| before.settings.base_url == settings.base_url);
     let key = match &body.api_key {
-        Some(key) => Change::To(key.clone()),
-        None if same_place => Change::Stay,
-        None => Change::To(None),
+        Change::Stay if !same_place => Change::To(None),
+        given => given.clone(),
     };
     let provider = inner.stored_provider(&name, settings, key, before.as_deref()).await?;
     let view = ProviderView::of(&provider, inner.clock.now());
@@ -236,12 +243,6 @@ async fn put_provider(
     new.providers.insert(provider.name.clone(), Arc::new(provider));
     inner.set(new);
     Ok(web::Json(view))
-}
-
-/// What becomes of a provider's key.
-enum Change {
-    Stay,
-    To(Option<String>),
 }
 
 impl Inner {

@@ -131,9 +131,10 @@ async fn make(asked: Asked, reservation: Reservation, times: &mut Times) -> Resu
             return Err(problem);
         }
     };
-    let (limit, what) = match asked.request.stream {
-        true => (settings.first_token, "the first byte of its answer"),
-        false => (settings.total, "its answer"),
+    let (limit, what) = if asked.request.stream {
+        (settings.first_token, "the first byte of its answer")
+    } else {
+        (settings.total, "its answer")
     };
     let began = Instant::now();
     let send = provider.pool.send(Method::POST, asked.request.endpoint.path(), headers(&asked, &content_type), body);

@@ -24,6 +24,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a call waits for a place at its provider.
 const PLACE: Duration = Duration::from_secs(5);
+/// Bytes of a request that are counted where it is answered.
+const COUNTED_HERE: usize = 32 << 10;
 /// An answer shorter than this many tokens helps nobody.
 const LEAST_OUTPUT: u64 = 16;
 
@@ -175,8 +177,8 @@ impl Inner {
 
     /// Reserves what the call can cost; limits its output where the budget cannot
     /// pay for all of it and the tenant wants it so.
-    async fn pay(&self, step: &Step, request: &Request, payer: &Payer, price: &Price) -> Result<Paid, Stop> {
-        let estimate = request.estimate(price)?;
+    async fn pay(&self, step: &Step, request: &Request, payer: &Payer, price: &Arc<Price>) -> Result<Paid, Stop> {
+        let estimate = estimate(request, price).await?;
         let plan = |amount: Usd| Planned {
             model: step.model.clone(),
             provider: step.provider.name.clone(),
@@ -194,7 +196,7 @@ impl Inner {
         let left = self.budgets.left(payer).unwrap_or(Usd::MAX);
         let Some(output) = affordable(price, &estimate, left) else { return Err(Stop::Unpaid(refused)) };
         let Some(request) = request.limited(output) else { return Err(Stop::Unpaid(refused)) };
-        let estimate = request.estimate(price)?;
+        let estimate = self::estimate(&request, price).await?;
         match self.budgets.reserve(payer, plan(estimate.most)).await {
             Ok(reservation) => Ok(Paid { request, estimate, reservation }),
             Err(refused) => Err(Stop::Unpaid(refused)),
@@ -221,6 +223,16 @@ impl Inner {
         Problem::new(StatusCode::BAD_REQUEST, "unknown_price", detail)
             .with_hint(format!("the administrator sets it: PUT /admin/models/prices/{provider}%2F{model}"))
     }
+}
+
+/// What a request can cost at most. Counting a large one takes as long as some
+/// thousand other requests, so it does not happen on a thread that answers them.
+async fn estimate(request: &Request, price: &Arc<Price>) -> Result<Estimate, Problem> {
+    if request.bytes() < COUNTED_HERE {
+        return request.estimate(price);
+    }
+    let (request, price) = (request.clone(), price.clone());
+    tokio::task::spawn_blocking(move || request.estimate(&price)).await.map_err(Problem::internal)?
 }
 
 /// The most output that an amount pays for after the input; `None` where that is

@@ -130,7 +130,6 @@ fn embeddings(body: &Value) -> Value {
     json!({ "object": "list", "data": data, "model": NAME, "usage": usage })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "sixteen bits fit")]
 fn numbers(text: &str, dimensions: usize) -> Vec<f32> {
     let mut seed = [0_u8; 4];
     let mut numbers = Vec::with_capacity(dimensions);

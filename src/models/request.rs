@@ -61,6 +61,14 @@ impl Request {
         Ok(Self { endpoint, model, stream, hides_usage, content: Content::Json(fields) })
     }
 
+    /// Bytes of what has to be counted.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.content {
+            Content::Json(fields) => fields.values().map(|value| value.get().len()).sum(),
+            Content::Form(_) => 0,
+        }
+    }
+
     /// What it can cost at most.
     pub(super) fn estimate(&self, price: &Price) -> Result<Estimate, Problem> {
         match &self.content {

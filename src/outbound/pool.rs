@@ -87,9 +87,9 @@ impl Pool {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Incoming>, NoAnswer> {
-        let invalid = |_| NoAnswer::NotSent(OutboundError::InvalidUrl("it cannot be written in a request".into()));
+        let invalid = || NoAnswer::NotSent(OutboundError::InvalidUrl("it cannot be written in a request".into()));
         let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
-        let uri: Uri = url.parse().map_err(|_| invalid(()))?;
+        let uri: Uri = url.parse().map_err(|_| invalid())?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri;

@@ -35,6 +35,7 @@ fn stream(chunks: &[Value], done: bool) -> String {
     frames.chain(done.then(|| "data: [DONE]\n\n".into())).collect()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write it where they need it")]
 fn delta(delta: Value, finish: Option<&str>) -> Value {
     json!({ "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }] })
 }
@@ -71,7 +72,7 @@ fn fold(events: &[Event]) -> Value {
         let place = usize::try_from(data["output_index"].as_u64().unwrap_or(0)).expect("small");
         let index = usize::try_from(data["content_index"].as_u64().unwrap_or(0)).expect("small");
         let push = |text: &mut Value| {
-            *text = format!("{}{}", text.as_str().expect("text"), data["delta"].as_str().expect("text")).into()
+            *text = format!("{}{}", text.as_str().expect("text"), data["delta"].as_str().expect("text")).into();
         };
         match event.kind.as_str() {
             "response.output_item.added" => {
