@@ -238,7 +238,10 @@ fn portkey(provider: &Provider, _: &Path) -> Option<Peer> {
     command.stdout(Stdio::null());
     let mut peer = Peer::new("Portkey", at(port), Process::Other(Running::start(&mut command)));
     let host = provider.address;
-    peer.headers += &format!("x-portkey-provider: openai\r\nx-portkey-custom-host: http://{host}/v1\r\n");
+    for line in ["x-portkey-provider: openai", &format!("x-portkey-custom-host: http://{host}/v1")] {
+        peer.headers.push_str(line);
+        peer.headers.push_str("\r\n");
+    }
     peer.note = format!("@portkey-ai/gateway {}", about["version"].as_str().unwrap_or_default());
     Some(peer)
 }

@@ -21,6 +21,7 @@ pub struct Target {
 }
 
 /// When a run ends.
+#[allow(dead_code, reason = "each bench uses a part of it")]
 #[derive(Clone, Copy)]
 pub enum Until {
     /// After so many requests.

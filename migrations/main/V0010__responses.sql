@@ -8,7 +8,7 @@ CREATE TABLE responses (
     no INTEGER PRIMARY KEY,
     -- A UUID; clients see resp_ and its digits.
     id BLOB NOT NULL,
-    tenant_no INTEGER NOT NULL REFERENCES tenants (no),
+    tenant_no INTEGER NOT NULL REFERENCES tenants (no) ON DELETE CASCADE,
     status TEXT NOT NULL
         CHECK (status IN ('queued', 'in_progress', 'completed', 'incomplete', 'failed', 'cancelled')),
     -- The response that this one goes on from. It may have been deleted since.

@@ -7,7 +7,7 @@ CREATE TABLE files (
     -- The time and counter bits of the id.
     no INTEGER PRIMARY KEY,
     id BLOB NOT NULL,
-    tenant_no INTEGER NOT NULL REFERENCES tenants (no),
+    tenant_no INTEGER NOT NULL REFERENCES tenants (no) ON DELETE CASCADE,
     name TEXT NOT NULL,
     purpose TEXT NOT NULL,
     -- Only a ready one is there for clients. What is gone has chunks that are still to be deleted.
@@ -35,7 +35,7 @@ CREATE TABLE file_chunks (
 CREATE TABLE batches (
     no INTEGER PRIMARY KEY,
     id BLOB NOT NULL,
-    tenant_no INTEGER NOT NULL REFERENCES tenants (no),
+    tenant_no INTEGER NOT NULL REFERENCES tenants (no) ON DELETE CASCADE,
     -- Who pays: the key that made it, and the session that it named.
     key_id TEXT,
     session TEXT,

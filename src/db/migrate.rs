@@ -237,8 +237,8 @@ mod tests {
             (7, "budgets", 14_256_869_714_399_154_047),
             (8, "models", 4_314_829_480_389_819_296),
             (9, "prices", 11_358_988_390_729_550_384),
-            (10, "responses", 18_200_998_303_788_011_195),
-            (11, "files", 13_233_795_822_644_277_099),
+            (10, "responses", 4_338_740_253_360_849_614),
+            (11, "files", 9_027_375_174_026_954_671),
         ];
         for (version, name, checksum) in frozen {
             let found = embedded.iter().find(|found| found.version() == version);

@@ -10,11 +10,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::event::Event;
+use super::failure::Failure;
 use super::handler::{Call, Handler, Outcome, Run, shorten};
 use super::json::one_line;
 use super::queue::Taken;
 use super::steps::Steps;
-use super::types::{Claim, Ending, Failure, QueueEntry, Status};
+use super::types::{Claim, Ending, QueueEntry, Status};
 use super::{Inner, Jobs, retry, sql};
 use crate::budgets::Budgets;
 use crate::clock::Timestamp;

@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::failure::Failure;
 use super::steps::Steps;
-use super::types::{Failure, JobId};
+use super::types::JobId;
 use crate::budgets::Payer;
 use crate::clock::Clock;
 use crate::http::FieldError;

@@ -13,6 +13,7 @@ mod care;
 mod describe;
 mod event;
 mod executor;
+mod failure;
 pub mod handler;
 mod hub;
 mod json;
@@ -39,11 +40,12 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+pub use failure::{ErrorClass, Failure};
 pub use handler::{AGENT, Call, Class, Handler, Outcome, Registry, Run};
 pub use json::one_line;
 pub use routes::routes;
 pub use steps::Steps;
-pub use types::{ErrorClass, Failure, JobId, Status};
+pub use types::{JobId, Status};
 
 use crate::budgets::Budgets;
 use crate::clock::{Clock, Timestamp};

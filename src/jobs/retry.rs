@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::types::{Backoff, Ending, ErrorClass, Failure, Options};
+use super::failure::{ErrorClass, Failure};
+use super::types::{Backoff, Ending, Options};
 use crate::clock::Timestamp;
 
 /// When a job without money tries again that nobody has told when there will be

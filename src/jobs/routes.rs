@@ -75,7 +75,7 @@ pub(super) struct JobView {
     result: Option<Box<RawValue>>,
     /// Why it failed. A job that waits for or is in another attempt shows the
     /// error of the one before.
-    #[schemars(with = "Option<super::types::FailureJson<'_>>")]
+    #[schemars(with = "Option<super::failure::FailureJson<'_>>")]
     error: Option<Box<RawValue>>,
     /// Attempts begun.
     attempt: u32,
@@ -373,7 +373,7 @@ pub(super) struct StepView {
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<Box<RawValue>>,
     output: Option<Box<RawValue>>,
-    #[schemars(with = "Option<super::types::FailureJson<'_>>")]
+    #[schemars(with = "Option<super::failure::FailureJson<'_>>")]
     error: Option<Box<RawValue>>,
 }
 

@@ -17,10 +17,11 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::executor::{lost, panicked};
+use super::failure::{ErrorClass, Failure};
 use super::handler::{Call, Handler, Outcome, Run};
 use super::json::one_line;
 use super::sql::steps::{Begun, Recorded, Step, StepEnd};
-use super::types::{Claim, ErrorClass, Failure};
+use super::types::Claim;
 use super::{Inner, sql};
 use crate::db;
 

@@ -150,8 +150,8 @@ fn in_base64(numbers: &[f32]) -> Value {
     base64::prelude::BASE64_STANDARD.encode(bytes).into()
 }
 
-/// A WAV file without a sample: 16 bits, 8 kHz, one channel.
-const SILENCE: &[u8] = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\0\0\0\0";
+/// A WAV file without a sample: 8 bits, 8 kHz, one channel.
+const SILENCE: &[u8] = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x40\x1f\0\0\x01\0\x08\0data\0\0\0\0";
 
 #[cfg(test)]
 mod tests {

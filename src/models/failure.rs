@@ -47,7 +47,7 @@ pub(super) enum Again {
 }
 
 impl Failure {
-    fn new(outcome: &'static str, billed: bool, again: Again, problem: Problem) -> Self {
+    fn made(outcome: &'static str, billed: bool, again: Again, problem: Problem) -> Self {
         Self { outcome, billed, again, problem }
     }
 
@@ -65,11 +65,11 @@ impl Failure {
                     _ => Again::After(None),
                 };
                 let problem = bad_gateway("provider_unreachable", provider, &format!("cannot be reached: {error}"));
-                Self::new("unreachable", false, again, problem)
+                Self::made("unreachable", false, again, problem)
             }
             NoAnswer::Lost(error) => {
                 let problem = bad_gateway("provider_failed", provider, &format!("broke off: {error}"));
-                Self::new("lost", true, Again::No, problem)
+                Self::made("lost", true, Again::No, problem)
             }
         }
     }
@@ -77,31 +77,31 @@ impl Failure {
     /// The answer broke off before any of it had been passed on.
     pub(super) fn broken(provider: &str) -> Self {
         let problem = bad_gateway("provider_failed", provider, "broke off in the middle of its answer");
-        Self::new("lost", true, Again::No, problem)
+        Self::made("lost", true, Again::No, problem)
     }
 
     /// Nothing in time.
     pub(super) fn timeout(provider: &str, what: &str, limit: Duration) -> Self {
         let detail = format!("the provider {provider} did not give {what} within {} s", limit.as_secs_f32());
         let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "provider_timeout", detail);
-        Self::new("timeout", true, Again::No, problem)
+        Self::made("timeout", true, Again::No, problem)
     }
 
     /// An answer of success that is none.
     pub(super) fn nonsense(provider: &str, what: &str) -> Self {
-        Self::new("nonsense", true, Again::No, bad_gateway("provider_failed", provider, what))
+        Self::made("nonsense", true, Again::No, bad_gateway("provider_failed", provider, what))
     }
 
     /// Every place is taken.
     pub(super) fn busy(provider: &str) -> Self {
         let detail = format!("too many calls to the provider {provider} are under way");
-        Self::new("busy", false, Again::No, Problem::unavailable("provider_busy", detail, 5))
+        Self::made("busy", false, Again::No, Problem::unavailable("provider_busy", detail, 5))
     }
 
     /// The breaker is open.
     pub(super) fn left_alone(provider: &str) -> Self {
         let detail = format!("the provider {provider} has failed too often of late and is left alone for a while");
-        Self::new("busy", false, Again::No, Problem::unavailable("provider_unavailable", detail, 30))
+        Self::made("busy", false, Again::No, Problem::unavailable("provider_unavailable", detail, 30))
     }
 
     /// An answer that says no; `None` for one that is the client's own.
@@ -112,21 +112,21 @@ impl Failure {
                 let what = format!("refuses the key that it was shown ({status})");
                 let problem = bad_gateway("provider_key_refused", provider, &what)
                     .with_hint("the administrator must set another key for it");
-                Self::new("key_refused", false, Again::No, problem)
+                Self::made("key_refused", false, Again::No, problem)
             }
             429 => {
                 let detail = format!("the provider {provider} is asked too often");
                 let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "provider_rate_limited", detail)
                     .with_retry_after(pause.map_or(5, |pause| pause.as_secs().max(1)));
-                Self::new("rate_limited", false, Again::After(pause), problem)
+                Self::made("rate_limited", false, Again::After(pause), problem)
             }
             408 | 409 | 500.. => {
                 let problem = bad_gateway("provider_failed", provider, &format!("answered with an error ({status})"));
-                Self::new("provider_error", false, Again::After(pause), problem)
+                Self::made("provider_error", false, Again::After(pause), problem)
             }
             300..=399 => {
                 let what = format!("answered with a redirect ({status}); its base URL is wrong");
-                Self::new("provider_error", false, Again::No, bad_gateway("provider_failed", provider, &what))
+                Self::made("provider_error", false, Again::No, bad_gateway("provider_failed", provider, &what))
             }
             _ => return None,
         };

@@ -104,7 +104,7 @@ fn health_is_for_everyone() {
         assert_eq!(anyone.get(path).expect(200), json!({ "status": "ok" }));
     }
     assert_eq!(anyone.get("/health").text, r#"{"status":"ok"}"#, "as the documents have it");
-    assert_eq!(anyone.get("/ready").expect(200), json!({ "status": "ready", "failing": [] }));
+    assert_eq!(anyone.get("/ready").expect(200), json!({ "status": "ready", "failing": [], "degraded": [] }));
     let version = json!({ "name": "agentd", "version": env!("CARGO_PKG_VERSION") });
     assert_eq!(anyone.get("/version").expect(200), version);
 }

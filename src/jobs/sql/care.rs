@@ -7,7 +7,8 @@ use crate::clock::Timestamp;
 use crate::db::{Error, Tx, params};
 use crate::id;
 use crate::jobs::event::Kind;
-use crate::jobs::types::{ConcurrencyKey, Failure, JobId, QueueEntry};
+use crate::jobs::failure::Failure;
+use crate::jobs::types::{ConcurrencyKey, JobId, QueueEntry};
 
 /// A job that was running in this many processes that were lost is given up:
 /// it may be what killed them.

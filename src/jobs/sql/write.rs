@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::clock::Timestamp;
 use crate::db::{Error, Tx, params};
 use crate::jobs::event::{Event, Kind};
+use crate::jobs::failure::Failure;
 use crate::jobs::handler::Registry;
-use crate::jobs::types::{Claim, ConcurrencyKey, Ending, Failure, JobId, NewJob, Options, QueueEntry, Status};
+use crate::jobs::types::{Claim, ConcurrencyKey, Ending, JobId, NewJob, Options, QueueEntry, Status};
 use uuid::Uuid;
 
 /// The event that begins the step of a job that starts at once: it is queued,

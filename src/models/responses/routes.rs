@@ -100,7 +100,6 @@ async fn get(
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let id = response_id(&id)?;
     let mut query = Query::of(&request)?;
     let stream = query.value("stream", "true or false")?.unwrap_or(false);
     let after = query.value::<i64>("starting_after", "the number of an event")?;
@@ -113,6 +112,7 @@ async fn get(
     if after.is_some() && !stream {
         return Err(Problem::invalid("?starting_after", "goes with stream=true only"));
     }
+    let id = response_id(&id)?;
     let stored = responses.0.stored(caller.tenant.no, id).await?;
     if !stream {
         return Ok(HttpResponse::Ok().content_type("application/json").body(stored.object));
@@ -151,7 +151,6 @@ async fn input_items(
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Result<web::Json<InputItems>, Problem> {
-    let id = response_id(&id)?;
     let mut query = Query::of(&request)?;
     let limit = query.value("limit", "a number of items")?.unwrap_or(USUAL_ITEMS);
     let order = query.text("order");
@@ -166,7 +165,7 @@ async fn input_items(
         Some("asc") => true,
         Some(_) => return Err(Problem::invalid("?order", "must be asc or desc")),
     };
-    let tenant = caller.tenant.no;
+    let (tenant, id) = (caller.tenant.no, response_id(&id)?);
     let input = responses.0.db.read(move |tx| sql::input(tx, tenant, id)).await?;
     let input = input.ok_or_else(|| Problem::not_found("response"))?;
     let items = items(id, &input, ascending)?;
