@@ -1,11 +1,11 @@
 //! `/v1/responses`: `OpenAI`'s Responses interface.
 //!
-//! A provider that has the interface is asked in it ([`relay`]); for any other the
-//! service makes a response out of a chat completion ([`translate`]). Either way
+//! A provider that has the interface is asked in it (`relay`); for any other the
+//! service makes a response out of a chat completion (`translate`). Either way
 //! the service keeps the response itself, under an id of its own, and puts the
 //! turns before it together: providers are told to keep nothing.
 //!
-//! A background response is a job of its tenant's ([`job`]) whose events are on
+//! A background response is a job of its tenant's (`job`) whose events are on
 //! disk before anyone sees them, so that whoever follows them can go on after
 //! each, also when the service was restarted in between.
 
