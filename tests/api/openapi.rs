@@ -186,6 +186,18 @@ fn filled(path: &str, ids: &BTreeMap<&str, String>) -> String {
     path
 }
 
+/// A file with a line that a batch can read; its id.
+fn uploaded(client: &Client) -> String {
+    let line = r#"{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{"messages":[]}}"#;
+    let form = format!(
+        "--x\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
+         --x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.jsonl\"\r\n\r\n{line}\n\r\n--x--\r\n"
+    );
+    let headers = [("Content-Type", "multipart/form-data; boundary=x")];
+    let made = client.send("POST", "/v1/files", &headers, Some(form.as_bytes())).expect(200);
+    made["id"].as_str().expect("an id").to_owned()
+}
+
 /// The examples of requests are sent, and work.
 #[test]
 fn examples_work() {
@@ -198,6 +210,7 @@ fn examples_work() {
     let (client, admin) = (server.anyone().with_key(&key), server.admin());
     let local = json!({ "base_url": "http://127.0.0.1:11434/v1" });
     admin.put("/admin/models/providers/local", &local).expect(200);
+    let file = uploaded(&client);
     let user = json!({ "name": "bob", "password": "correct horse battery", "role": "viewer" });
     admin.post("/admin/users", &user).expect(201);
     let ids = BTreeMap::from([
@@ -219,7 +232,7 @@ fn examples_work() {
         let client = if operation["security"][0]["adminKey"].is_array() { &admin } else { &client };
         let examples = operation["requestBody"]["content"]["application/json"]["examples"].clone();
         for (name, example) in examples.as_object().expect("examples") {
-            let body = example["value"].to_string();
+            let body = example["value"].to_string().replace("file-01990000000070008000000000000000", &file);
             let headers = [("Content-Type", "application/json")];
             let answer = client.send(&method, &filled(&path, &ids), &headers, Some(body.as_bytes()));
             assert!((200..300).contains(&answer.status), "{method} {path}, {name}: {}", answer.text);
