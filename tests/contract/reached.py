@@ -20,7 +20,7 @@ for line in open(sys.argv[2]):
         entry = json.loads(line)
     except ValueError:
         continue
-    if 200 <= entry.get("status", 0) < 300:
+    if entry.get("message") == "request" and 200 <= entry["status"] < 300:
         for (method, path), pattern in operations.items():
             if method == entry["method"] and pattern.match(entry["path"]):
                 reached.add((method, path))
