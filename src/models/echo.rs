@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_openai::types::chat::{
+    ChatChoice, ChatChoiceStream, ChatCompletionResponseMessage, ChatCompletionStreamResponseDelta, CompletionUsage,
+    CreateChatCompletionResponse, CreateChatCompletionStreamResponse, FinishReason, Role,
+};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
@@ -23,8 +27,11 @@ const MOST_DIMENSIONS: u64 = 4096;
 pub(super) fn reply(request: &Request) -> Result<Reply, Problem> {
     let body = request.json();
     match request.endpoint {
-        Endpoint::ChatCompletions if request.stream => Ok(streamed(&said(&body), !request.hides_usage)),
-        Endpoint::ChatCompletions => Ok(whole("application/json", chat(&said(&body)).to_string())),
+        Endpoint::ChatCompletions if request.stream => streamed(&said(&body), !request.hides_usage),
+        Endpoint::ChatCompletions => {
+            let answer = serde_json::to_vec(&chat(&said(&body))).map_err(Problem::internal)?;
+            Ok(whole("application/json", answer))
+        }
         Endpoint::Embeddings => Ok(whole("application/json", embeddings(&body).to_string())),
         Endpoint::AudioTranscriptions => Ok(whole("application/json", json!({ "text": "echo" }).to_string())),
         Endpoint::AudioSpeech => Ok(whole("audio/wav", Bytes::from_static(SILENCE))),
@@ -62,45 +69,57 @@ fn said(body: &Value) -> String {
 }
 
 /// It counts words.
-fn usage(text: &str) -> Value {
-    let words = text.split_whitespace().count();
-    json!({ "prompt_tokens": words, "completion_tokens": words, "total_tokens": 2 * words })
+fn usage(text: &str) -> CompletionUsage {
+    let words = u32::try_from(text.split_whitespace().count()).unwrap_or(u32::MAX / 2);
+    CompletionUsage {
+        prompt_tokens: words,
+        completion_tokens: words,
+        total_tokens: 2 * words,
+        ..CompletionUsage::default()
+    }
 }
 
-fn chat(text: &str) -> Value {
-    json!({
-        "id": "chatcmpl-echo",
-        "object": "chat.completion",
-        "created": 0,
-        "model": NAME,
-        "choices": [{
-            "index": 0,
-            "message": { "role": "assistant", "content": text, "refusal": null },
-            "logprobs": null,
-            "finish_reason": "stop",
-        }],
-        "usage": usage(text),
-    })
+fn chat(text: &str) -> CreateChatCompletionResponse {
+    let message = ChatCompletionResponseMessage {
+        content: Some(text.into()),
+        role: Role::Assistant,
+        ..ChatCompletionResponseMessage::default()
+    };
+    CreateChatCompletionResponse {
+        id: "chatcmpl-echo".into(),
+        object: "chat.completion".into(),
+        model: NAME.into(),
+        choices: vec![ChatChoice { message, finish_reason: Some(FinishReason::Stop), ..ChatChoice::default() }],
+        usage: Some(usage(text)),
+        ..CreateChatCompletionResponse::default()
+    }
 }
 
-fn streamed(text: &str, with_usage: bool) -> Reply {
-    let chunk = |choices: Value, usage: Value| {
-        let chunk = json!({
-            "id": "chatcmpl-echo", "object": "chat.completion.chunk", "created": 0, "model": NAME,
-            "choices": choices, "usage": usage,
-        });
-        Bytes::from(format!("data: {chunk}\n\n"))
+fn streamed(text: &str, with_usage: bool) -> Result<Reply, Problem> {
+    let chunk = |choices: Vec<ChatChoiceStream>, usage: Option<CompletionUsage>| {
+        let chunk = CreateChatCompletionStreamResponse {
+            id: "chatcmpl-echo".into(),
+            object: "chat.completion.chunk".into(),
+            model: NAME.into(),
+            choices,
+            usage,
+            ..CreateChatCompletionStreamResponse::default()
+        };
+        serde_json::to_string(&chunk).map(|chunk| Bytes::from(format!("data: {chunk}\n\n")))
     };
-    let delta = |delta: Value, reason: Option<&str>| {
-        chunk(json!([{ "index": 0, "delta": delta, "logprobs": null, "finish_reason": reason }]), Value::Null)
+    let said = |content: &str, role: Option<Role>, finish_reason: Option<FinishReason>| {
+        let content = Some(content.to_owned());
+        let delta = ChatCompletionStreamResponseDelta { content, role, ..ChatCompletionStreamResponseDelta::default() };
+        chunk(vec![ChatChoiceStream { delta, finish_reason, ..ChatChoiceStream::default() }], None)
     };
-    let mut chunks = vec![delta(json!({ "role": "assistant", "content": "" }), None)];
-    chunks.extend(text.split_inclusive(' ').map(|word| delta(json!({ "content": word }), None)));
-    chunks.push(delta(json!({}), Some("stop")));
-    chunks.extend(with_usage.then(|| chunk(json!([]), usage(text))));
+    let words = text.split_inclusive(' ').map(|word| said(word, None, None));
+    let chunks = std::iter::once(said("", Some(Role::Assistant), None)).chain(words);
+    let chunks = chunks.chain([said("", None, Some(FinishReason::Stop))]);
+    let chunks = chunks.chain(with_usage.then(|| chunk(Vec::new(), Some(usage(text)))));
+    let mut chunks = chunks.collect::<Result<Vec<_>, _>>().map_err(Problem::internal)?;
     chunks.push(Bytes::from_static(b"data: [DONE]\n\n"));
     let pieces = stream::iter(chunks).boxed();
-    Reply::Stream(Streamed { content_type: "text/event-stream".into(), pieces, receipt: receipt() })
+    Ok(Reply::Stream(Streamed { content_type: "text/event-stream".into(), pieces, receipt: receipt() }))
 }
 
 /// The same text always has the same numbers, of length 1 together.
