@@ -3,6 +3,7 @@
 mod bad_input;
 mod chat;
 mod failing;
+mod money;
 mod setup;
 mod streams;
 

@@ -1,0 +1,113 @@
+//! What calls cost, and what happens when there is no money.
+
+use serde_json::{Value, json};
+
+use super::{Bench, hello, question, set_price};
+use crate::support::upstream::{Gate, Price, Script};
+
+impl Bench {
+    #[track_caller]
+    fn budget(&self, body: &Value) {
+        self.server.admin().put(&format!("/admin/tenants/{}/budget", self.tenant), body).expect(200);
+    }
+}
+
+#[test]
+fn what_a_budget_cannot_pay_is_refused_and_nobody_is_asked() {
+    let bench = Bench::start();
+    bench.budget(&json!({ "day_usd": "0.0001" }));
+    let answer = bench.client.post("/v1/chat/completions", &question());
+    let error = answer.openai_error(402, "budget_exceeded", None);
+    assert_eq!(error["error"]["type"], "insufficient_quota");
+    let message = error["error"]["message"].as_str().expect("a message");
+    for part in ["tenant_day", "0.0001"] {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+    assert_eq!(bench.upstream.counts().requests, 0);
+    // What costs nothing passes.
+    set_price(&bench.server, "m", "0", "0");
+    bench.upstream.price("m", Price::tokens("0", "0"));
+    bench.client.post("/v1/chat/completions", &question()).expect(200);
+}
+
+#[test]
+fn the_output_is_clamped_to_what_can_be_paid() {
+    let bench = Bench::start();
+    bench.upstream.script("m", hello().used(20, 1000));
+    // 100 tokens of output are 0.0002; a little of that is left after the input.
+    bench.budget(&json!({ "day_usd": "0.00015", "on_exhausted": "clamp" }));
+    let answer = bench.client.post("/v1/chat/completions", &question());
+    answer.expect(200);
+    let limit = bench.upstream.last_request().json()["max_tokens"].as_u64().expect("a limit");
+    assert!((16..75).contains(&limit), "{limit}");
+    bench.settled();
+    assert_eq!(bench.tenant_day("spent_usd"), bench.upstream.billed().to_string());
+    // What is left now is next to nothing.
+    bench.client.post("/v1/chat/completions", &question()).openai_error(402, "budget_exceeded", None);
+}
+
+#[test]
+fn the_low_cost_model_is_asked_when_money_is_short() {
+    let bench = Bench::start();
+    bench.upstream.usually(hello().used(20, 10));
+    bench.budget(&json!({ "day_usd": "0.0001", "on_exhausted": "downgrade" }));
+    let answer = bench.client.post("/v1/chat/completions", &question());
+    answer.expect(200);
+    assert_eq!(answer.header("x-model-used"), Some("cheap"));
+    bench.budget(&json!({ "day_usd": "0.000001", "on_exhausted": "downgrade" }));
+    bench.client.post("/v1/chat/completions", &question()).openai_error(402, "budget_exceeded", None);
+}
+
+#[test]
+fn a_session_has_a_budget_of_its_own() {
+    let bench = Bench::start();
+    bench.budget(&json!({ "session_usd": "0.0003" }));
+    bench.upstream.usually(hello().used(20, 100));
+    let ask = |session: &str| bench.client.with("X-Session-Id", session).post("/v1/chat/completions", &question());
+    ask("first").expect(200);
+    ask("first").openai_error(402, "budget_exceeded", None);
+    ask("second").expect(200);
+    bench.client.post("/v1/chat/completions", &question()).expect(200);
+    ask(&"x".repeat(129)).openai_error(400, "invalid_request", None);
+}
+
+#[test]
+fn the_price_at_the_beginning_counts() {
+    let bench = Bench::start();
+    let gate = Gate::new();
+    bench.upstream.script("m", hello().behind(&gate));
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| bench.client.post("/v1/chat/completions", &question()));
+        bench.upstream.wait_for_requests(1);
+        set_price(&bench.server, "m", "1000", "2000");
+        gate.open();
+        let answer = asked.join().expect("an answer");
+        assert_eq!(answer.header("x-cost-usd"), Some("0.0011"));
+    });
+    bench.settled();
+    assert_eq!(bench.tenant_day("spent_usd"), "0.0011");
+}
+
+#[test]
+fn what_was_spent_is_told_by_model_also_as_csv() {
+    let bench = Bench::start();
+    bench.upstream.script("m", hello());
+    bench.upstream.script("n", Script::tokens(100, 10).cached(50));
+    for model in ["m", "n", "n"] {
+        let mut body = question();
+        body["model"] = json!(model);
+        bench.client.post("/v1/chat/completions", &body).expect(200);
+    }
+    bench.settled();
+    let told = bench.client.get("/v1/usage/spend?by=model").expect(200);
+    let rows: Vec<_> = told["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|row| (row["model"].clone(), row["calls"].clone(), row["cost_usd"].clone()))
+        .collect();
+    assert_eq!(rows, [(json!("m"), json!(1), json!("0.0011")), (json!("n"), json!(2), json!("0.0024"))]);
+    let csv = bench.client.get("/v1/usage/spend?by=model&format=csv");
+    assert!(csv.expect_text(200).lines().next().is_some_and(|head| head.contains("model")), "{}", csv.text);
+    assert_eq!(csv.text.lines().count(), 3);
+}
