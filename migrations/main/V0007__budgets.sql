@@ -66,6 +66,8 @@ CREATE TABLE spend (
     PRIMARY KEY (tenant_no, bucket)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX spend_by_bucket ON spend (bucket);
+
 -- Money over all time, of what has no window.
 CREATE TABLE spend_totals (
     kind TEXT NOT NULL CHECK (kind = 'key' OR kind = 'session' OR kind = 'job'),
@@ -75,6 +77,9 @@ CREATE TABLE spend_totals (
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (kind, tenant_no, id)
 ) STRICT, WITHOUT ROWID;
+
+-- A key's total counts as long as there is the key; the others grow old.
+CREATE INDEX spend_totals_by_age ON spend_totals (updated_at) WHERE kind <> 'key';
 
 -- What was used, by day, for reports.
 CREATE TABLE spend_daily (

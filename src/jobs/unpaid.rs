@@ -34,11 +34,22 @@ impl Inner {
     /// Lets a job wait for money. When budgets were changed since its attempt
     /// began, which may have been after it had been refused, it tries again at once.
     pub(super) fn wait_for_money(&self, entry: QueueEntry, changes: Option<u64>) {
-        // Whoever changes one from here on finds it among those that wait.
+        let seen = self.budget_changes.load(Ordering::Acquire);
         self.unpaid().insert(entry.no, entry);
-        let changed = changes.is_some_and(|changes| changes != self.budget_changes.load(Ordering::Acquire));
+        let changed = changes.is_some_and(|changes| changes != seen);
         let due_at = if changed { self.clock.now() } else { entry.due_at };
-        self.enqueue(QueueEntry { due_at, ..entry });
+        let waiting = QueueEntry { due_at, ..entry };
+        self.enqueue(waiting);
+        // Whoever has changed one meanwhile did not find it in the queue yet.
+        if self.budget_changes.load(Ordering::Acquire) != seen {
+            let now = self.notice_clock();
+            let mut queue = self.queue();
+            if queue.remove(&waiting) {
+                queue.push(QueueEntry { due_at: now, ..waiting }, now);
+            }
+            drop(queue);
+            self.pump();
+        }
     }
 
     /// There may be money now for what waits for it.

@@ -28,7 +28,7 @@ use crate::http::Problem;
 use crate::money::Usd;
 
 /// Bytes of a whole answer.
-const ANSWER_BYTES: usize = 64 << 20;
+const ANSWER_BYTES: usize = 128 << 20;
 /// Bytes of an answer that says no.
 const ERROR_BYTES: usize = 256 << 10;
 
@@ -63,6 +63,13 @@ impl Asked {
         let tokens =
             counted.unwrap_or_else(|| Tokens { input: self.estimate.input, output: output(), ..Tokens::default() });
         Spent { cost: self.price.cost(&tokens), tokens, counted_by_provider: counted.is_some() }
+    }
+
+    /// Whether what was made, and is paid for, cannot be told by what came.
+    pub(super) fn hides_output(&self) -> bool {
+        let endpoint = self.request.endpoint;
+        let sound = matches!(endpoint, Endpoint::AudioSpeech | Endpoint::AudioTranscriptions);
+        sound || self.price.reasons()
     }
 
     /// Remembers how it ended.
@@ -219,7 +226,7 @@ async fn whole(
         Ok(Ok(body)) => body,
         Ok(Err(Broken::Lost)) => return Err(asked.failed(reservation, Failure::broken(&provider.name))),
         Ok(Err(Broken::TooLarge)) => {
-            let failure = Failure::nonsense(&provider.name, "gave an answer that is too large");
+            let failure = Failure::too_large(&provider.name);
             return Err(asked.failed(reservation, failure));
         }
         Err(_) => {
@@ -236,13 +243,11 @@ async fn whole(
         return Err(asked.failed(reservation, failure));
     }
     asked.record("ok", false);
-    let spent = match endpoint {
-        Endpoint::AudioSpeech | Endpoint::AudioTranscriptions => {
-            let counted = usage::usage(endpoint, &body);
-            let cost = counted.map_or(asked.estimate.most, |tokens| asked.price.cost(&tokens));
-            Spent { cost, tokens: counted.unwrap_or_default(), counted_by_provider: counted.is_some() }
-        }
-        _ => asked.spent(usage::usage(endpoint, &body), || usage::count_output(endpoint, &body, &asked.price)),
+    let counted = usage::usage(endpoint, &body, asked.price.unit());
+    let spent = if counted.is_none() && asked.hides_output() {
+        Spent { cost: asked.estimate.most, tokens: Tokens::default(), counted_by_provider: false }
+    } else {
+        asked.spent(counted, || usage::count_output(endpoint, &body, &asked.price))
     };
     reservation.settle(spent);
     let receipt = asked.receipt(times, Some(spent.cost));

@@ -65,6 +65,12 @@ impl Breaker {
         }
     }
 
+    /// Whether no call goes through, without being the one that tries.
+    pub(super) fn is_shut(&self, now: Timestamp) -> bool {
+        let trying = self.probing.is_some_and(|since| now < since.plus(OPEN));
+        self.open_until.is_some_and(|until| now < until || trying)
+    }
+
     /// Takes the outcome of a call; whether the state has changed.
     pub(super) fn record(&mut self, succeeded: bool, now: Timestamp) -> bool {
         if self.probing.take().is_some() {

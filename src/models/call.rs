@@ -109,15 +109,14 @@ impl Inner {
             if request.endpoint == Endpoint::Responses && !step.provider.settings.responses {
                 continue;
             }
-            let failure = if step.provider.health.admits(&step.model, self.clock.now()) {
+            let failure = if step.provider.health.is_shut(&step.model, self.clock.now()) {
+                self.left_alone(step)
+            } else {
                 match self.at(step, route.bare, request, payer, times).await {
                     Ok(reply) => return Ok(reply.after(u32::try_from(place).unwrap_or(u32::MAX))),
                     Err(Stop::Failed(failure)) => failure,
                     Err(other) => return Err(other),
                 }
-            } else {
-                self.metrics.call(&step.provider.name, "busy");
-                Failure::left_alone(&step.provider.name)
             };
             if place + 1 < route.steps.len() {
                 self.metrics.fallback(&step.provider.name);
@@ -140,15 +139,20 @@ impl Inner {
         let price = self.prices.of(&provider.name, model).ok_or_else(|| self.without_price(step, bare))?;
         let mut tries = 0;
         loop {
-            let paid = self.pay(step, request, payer, &price).await?;
+            // A place first: who goes away while waiting for one has made no call.
             let permit = match self.place(step).await {
                 Ok(permit) => permit,
                 Err(failure) => {
-                    paid.reservation.release();
                     self.metrics.call(&provider.name, failure.outcome);
                     return Err(Stop::Failed(failure));
                 }
             };
+            let paid = self.pay(step, request, payer, &price).await?;
+            // Last, so that the one call that may try is one that is made.
+            if !step.provider.health.admits(model, self.clock.now()) {
+                paid.reservation.release();
+                return Err(Stop::Failed(self.left_alone(step)));
+            }
             let asked = Asked {
                 gateway: self.clone(),
                 step: step.clone(),
@@ -175,6 +179,11 @@ impl Inner {
         }
     }
 
+    fn left_alone(&self, step: &Step) -> Failure {
+        self.metrics.call(&step.provider.name, "busy");
+        Failure::left_alone(&step.provider.name)
+    }
+
     /// Reserves what the call can cost; limits its output where the budget cannot
     /// pay for all of it and the tenant wants it so.
     async fn pay(&self, step: &Step, request: &Request, payer: &Payer, price: &Arc<Price>) -> Result<Paid, Stop> {
@@ -195,7 +204,7 @@ impl Inner {
         }
         let left = self.budgets.left(payer).unwrap_or(Usd::MAX);
         let Some(output) = affordable(price, &estimate, left) else { return Err(Stop::Unpaid(refused)) };
-        let Some(request) = request.limited(output) else { return Err(Stop::Unpaid(refused)) };
+        let Some(request) = request.limited(output, &step.model) else { return Err(Stop::Unpaid(refused)) };
         let estimate = self::estimate(&request, price).await?;
         match self.budgets.reserve(payer, plan(estimate.most)).await {
             Ok(reservation) => Ok(Paid { request, estimate, reservation }),

@@ -22,6 +22,11 @@ pub(super) const NAME: &str = "echo";
 const DIMENSIONS: usize = 256;
 /// Numbers in one at most.
 const MOST_DIMENSIONS: u64 = 4096;
+/// Texts that are embedded together at most, and numbers of all of them.
+const MOST_INPUTS: usize = 2048;
+const MOST_NUMBERS: usize = 1 << 20;
+/// Characters that it says again.
+const MOST_SAID: usize = 16 << 10;
 
 /// What the echo model answers.
 pub(super) fn reply(request: &Request) -> Result<Reply, Problem> {
@@ -32,7 +37,7 @@ pub(super) fn reply(request: &Request) -> Result<Reply, Problem> {
             let answer = serde_json::to_vec(&chat(&said(&body))).map_err(Problem::internal)?;
             Ok(whole("application/json", answer))
         }
-        Endpoint::Embeddings => Ok(whole("application/json", embeddings(&body).to_string())),
+        Endpoint::Embeddings => Ok(whole("application/json", embeddings(&body)?.to_string())),
         Endpoint::AudioTranscriptions => Ok(whole("application/json", json!({ "text": "echo" }).to_string())),
         Endpoint::AudioSpeech => Ok(whole("audio/wav", Bytes::from_static(SILENCE))),
         Endpoint::Responses => Err(Problem::not_available("/model", "the echo model for responses")),
@@ -54,18 +59,19 @@ fn whole(content_type: &str, body: impl Into<Bytes>) -> Reply {
     Reply::Whole(Answer { status: 200, content_type: content_type.into(), body: body.into(), receipt: receipt() })
 }
 
-/// The text of the last message of a user.
+/// The text of the last message of a user, as far as it is said again.
 fn said(body: &Value) -> String {
     let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let last = messages.iter().rev().find(|message| message["role"] == "user").or(messages.last());
-    match last.map(|message| &message["content"]) {
+    let text = match last.map(|message| &message["content"]) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Array(parts)) => {
             let texts: Vec<_> = parts.iter().filter_map(|part| part["text"].as_str()).collect();
             texts.join("\n")
         }
         _ => String::new(),
-    }
+    };
+    text.chars().take(MOST_SAID).collect()
 }
 
 /// It counts words.
@@ -123,7 +129,7 @@ fn streamed(text: &str, with_usage: bool) -> Result<Reply, Problem> {
 }
 
 /// The same text always has the same numbers, of length 1 together.
-fn embeddings(body: &Value) -> Value {
+fn embeddings(body: &Value) -> Result<Value, Problem> {
     let inputs: Vec<String> = match &body["input"] {
         Value::String(text) => vec![text.clone()],
         Value::Array(inputs) if inputs.iter().all(Value::is_number) => vec![body["input"].to_string()],
@@ -134,6 +140,10 @@ fn embeddings(body: &Value) -> Value {
     };
     let wanted = body["dimensions"].as_u64().map(|wanted| wanted.clamp(1, MOST_DIMENSIONS));
     let dimensions = wanted.and_then(|wanted| usize::try_from(wanted).ok()).unwrap_or(DIMENSIONS);
+    if inputs.len() > MOST_INPUTS || inputs.len() * dimensions > MOST_NUMBERS {
+        let detail = format!("the echo model embeds at most {MOST_INPUTS} texts and {MOST_NUMBERS} numbers together");
+        return Err(Problem::invalid("/input", detail));
+    }
     let base64 = body["encoding_format"] == "base64";
     let data: Vec<_> = inputs
         .iter()
@@ -146,7 +156,7 @@ fn embeddings(body: &Value) -> Value {
         .collect();
     let words: usize = inputs.iter().map(|text| text.split_whitespace().count()).sum();
     let usage = json!({ "prompt_tokens": words, "total_tokens": words });
-    json!({ "object": "list", "data": data, "model": NAME, "usage": usage })
+    Ok(json!({ "object": "list", "data": data, "model": NAME, "usage": usage }))
 }
 
 fn numbers(text: &str, dimensions: usize) -> Vec<f32> {

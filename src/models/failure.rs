@@ -11,7 +11,7 @@ use crate::http::Problem;
 use crate::outbound::{NoAnswer, OutboundError};
 
 /// How a call can end, for the metrics.
-pub(super) const OUTCOMES: [&str; 10] = [
+pub(super) const OUTCOMES: [&str; 11] = [
     "ok",
     "client_error",
     "rate_limited",
@@ -21,6 +21,7 @@ pub(super) const OUTCOMES: [&str; 10] = [
     "lost",
     "timeout",
     "nonsense",
+    "too_large",
     "busy",
 ];
 
@@ -53,7 +54,7 @@ impl Failure {
 
     /// Whether it says that the provider does not work.
     pub(super) fn is_fault(&self) -> bool {
-        !matches!(self.outcome, "rate_limited" | "busy" | "client_error")
+        !matches!(self.outcome, "rate_limited" | "busy" | "too_large" | "client_error")
     }
 
     /// No head of an answer.
@@ -90,6 +91,12 @@ impl Failure {
     /// An answer of success that is none.
     pub(super) fn nonsense(provider: &str, what: &str) -> Self {
         Self::made("nonsense", true, Again::No, bad_gateway("provider_failed", provider, what))
+    }
+
+    /// More than is read of an answer, which the client may have asked for.
+    pub(super) fn too_large(provider: &str) -> Self {
+        let problem = bad_gateway("provider_failed", provider, "gave an answer that is too large");
+        Self::made("too_large", true, Again::No, problem)
     }
 
     /// Every place is taken.

@@ -64,7 +64,7 @@ pub fn stream(kind: u8, bytes: &[u8], cut: usize) -> [(Option<(u64, u64)>, u64, 
 pub fn model(kind: u8, bytes: &[u8]) -> Option<(i64, i64)> {
     let endpoint = ENDPOINTS[usize::from(kind) % ENDPOINTS.len()];
     let price = Prices::shipped().of("", MODELS[usize::from(kind / 8) % MODELS.len()])?;
-    let _ = usage(endpoint, bytes);
+    let _ = usage(endpoint, bytes, price.unit());
     let _ = count_output(endpoint, bytes, &price);
     let mut fields: Fields = serde_json::from_slice(bytes).ok()?;
     let whole = estimate(endpoint, &fields, &price).ok()?;

@@ -82,6 +82,12 @@ impl Health {
         breakers.get_mut(model).is_none_or(|breaker| breaker.admits(now))
     }
 
+    /// Whether no call for a model would go through.
+    pub(super) fn is_shut(&self, model: &str, now: Timestamp) -> bool {
+        let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        breakers.get(model).is_some_and(|breaker| breaker.is_shut(now))
+    }
+
     /// Takes the outcome of a call; whether that closes or opens the breaker.
     pub(super) fn record(&self, model: &Arc<str>, succeeded: bool, now: Timestamp) -> bool {
         let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! An answer passed on as it comes. What it costs is settled when it ends, in
 //! whatever way: at its end, broken off, or left by its client.
 
-use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,17 +10,22 @@ use http_body_util::BodyExt as _;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::attempt::Asked;
 use super::call::Times;
 use super::failure::Failure;
 use super::frames::UsageFilter;
 use super::metrics::StreamGuard;
+use super::price::Unit;
 use super::usage::StreamCounter;
 use super::{Endpoint, Reply, Streamed};
 use crate::budgets::Reservation;
 use crate::config::OnHangup;
+
+/// Longer than any stream.
+const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// Waits for the first piece, and gives the stream that begins with it. Until
 /// then another provider can still be asked.
@@ -74,14 +79,23 @@ async fn piece(body: &mut Incoming) -> Piece {
 }
 
 /// A stream under way. Nothing is read before the client wants it, so a slow
-/// one holds a piece and no more.
+/// one holds a piece and no more; for how long is bounded also when it wants
+/// nothing any more.
 struct Relay {
     first: Option<Bytes>,
-    body: Option<Incoming>,
     filter: Option<UsageFilter>,
-    account: Option<Account>,
-    deadline: Pin<Box<Sleep>>,
+    endpoint: Endpoint,
+    provider: Arc<str>,
+    deadline: Instant,
+    held: Arc<Mutex<Option<Held>>>,
+    _watch: AbortOnDropHandle<()>,
     _guard: StreamGuard,
+}
+
+/// The provider's end, and what has to be settled when it is let go.
+struct Held {
+    body: Option<Incoming>,
+    account: Option<Account>,
 }
 
 /// What has to be settled.
@@ -106,77 +120,111 @@ impl Account {
         let (outcome, is_fault) = match end {
             End::Whole | End::HungUp => ("ok", false),
             End::Broken => ("lost", true),
-            End::Late => ("timeout", true),
+            // The provider was there; who read slowly may have been the client.
+            End::Late => ("timeout", false),
         };
         asked.record(outcome, is_fault);
-        reservation.settle(asked.spent(counter.usage(), || counter.output()));
+        // What is paid by time is not told in tokens.
+        let by_token = asked.price.unit() == Unit::Token;
+        let counted = counter.usage().filter(|_| by_token);
+        if counted.is_none() && asked.hides_output() {
+            // Nobody can say what it was; dropped, it is settled in full.
+            return drop(reservation);
+        }
+        reservation.settle(asked.spent(counted, || counter.output()));
     }
 }
 
 impl Relay {
     fn new(asked: Asked, reservation: Reservation, body: Incoming, first: Bytes) -> Self {
-        let request = &asked.request;
+        let (request, provider) = (&asked.request, &asked.step.provider);
+        let (hides_usage, endpoint, total) = (request.hides_usage, request.endpoint, provider.settings.total);
+        let (name, guard) = (provider.name.clone(), asked.gateway.metrics.stream());
+        let counter = StreamCounter::new(endpoint, &asked.price);
+        let account = Account { asked, reservation, counter };
+        let held = Arc::new(Mutex::new(Some(Held { body: Some(body), account: Some(account) })));
+        let watched = held.clone();
+        let watch = tokio::spawn(async move {
+            sleep(total).await;
+            // While it is being read, whoever reads looks at the time.
+            if let Some(held) = watched.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                held.end(End::Late);
+            }
+        });
         Self {
             first: Some(first),
-            body: Some(body),
-            filter: request.hides_usage.then(UsageFilter::default),
-            deadline: Box::pin(sleep(asked.step.provider.settings.total)),
-            _guard: asked.gateway.metrics.stream(),
-            account: Some(Account { counter: StreamCounter::new(request.endpoint, &asked.price), asked, reservation }),
+            filter: hides_usage.then(UsageFilter::default),
+            endpoint,
+            provider: name,
+            deadline: Instant::now() + total,
+            held,
+            _watch: AbortOnDropHandle::new(watch),
+            _guard: guard,
         }
     }
 
     async fn next(&mut self) -> Option<Bytes> {
+        let taken = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut held) = taken else {
+            // It has ended, or the time was up while nobody read.
+            return (Instant::now() >= self.deadline).then(|| self.rest(Some(End::Late))).flatten();
+        };
         loop {
-            let found = match self.first.take() {
-                Some(first) => Ok(Piece::Some(first)),
+            let (found, end) = match self.first.take() {
+                Some(first) => (Some(first), End::Whole),
                 None => {
-                    let body = self.body.as_mut()?;
-                    tokio::select! {
-                        found = piece(body) => Ok(found),
-                        () = &mut self.deadline => Err(()),
+                    let body = held.body.as_mut()?;
+                    match timeout_at(self.deadline.into(), piece(body)).await {
+                        Ok(Piece::Some(data)) => (Some(data), End::Whole),
+                        Ok(Piece::End) => (None, End::Whole),
+                        Ok(Piece::Broken) => (None, End::Broken),
+                        Err(_) => (None, End::Late),
                     }
                 }
             };
-            match found {
-                Ok(Piece::Some(data)) => {
-                    if let Some(account) = &mut self.account {
-                        account.counter.feed(&data);
-                    }
-                    let passed = match &mut self.filter {
-                        Some(filter) => filter.pass(data),
-                        None => data,
-                    };
-                    if !passed.is_empty() {
-                        return Some(passed);
-                    }
-                }
-                Ok(Piece::End) => return self.end(End::Whole),
-                Ok(Piece::Broken) => return self.end(End::Broken),
-                Err(()) => return self.end(End::Late),
+            let Some(data) = found else {
+                let complete = held.end(end);
+                return self.rest(Some(end).filter(|end| !complete && !matches!(end, End::Whole)));
+            };
+            if let Some(account) = &mut held.account {
+                account.counter.feed(&data);
+            }
+            let passed = match &mut self.filter {
+                Some(filter) => filter.pass(data),
+                None => data,
+            };
+            if !passed.is_empty() {
+                *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+                return Some(passed);
             }
         }
     }
 
-    /// Settles, and says in the stream itself when it is not whole.
-    fn end(&mut self, end: End) -> Option<Bytes> {
-        self.body = None;
+    /// The last that a client gets: what was held back, and what went wrong.
+    fn rest(&mut self, wrong: Option<End>) -> Option<Bytes> {
+        // Said once.
+        self.deadline += FOREVER;
         let mut last = self.filter.take().map(UsageFilter::rest).unwrap_or_default().to_vec();
-        if let Some(account) = self.account.take() {
-            let complete = account.counter.is_complete();
-            let provider = account.asked.step.provider.name.clone();
-            let endpoint = account.asked.request.endpoint;
-            if !matches!(end, End::Whole) && !complete {
-                tracing::warn!(%provider, model = %account.asked.step.model, "a stream broke off");
-                last.extend_from_slice(&broken_off(endpoint, &provider, end));
-            }
-            account.settle(if complete { End::Whole } else { end });
+        if let Some(end) = wrong {
+            tracing::warn!(provider = %self.provider, "a stream broke off");
+            last.extend_from_slice(&broken_off(self.endpoint, &self.provider, end));
         }
         (!last.is_empty()).then(|| last.into())
     }
 }
 
-impl Drop for Relay {
+impl Held {
+    /// Settles; whether the answer had come whole.
+    fn end(mut self, end: End) -> bool {
+        self.body = None;
+        let Some(account) = self.account.take() else { return true };
+        let complete = account.counter.is_complete();
+        account.settle(if complete { End::Whole } else { end });
+        complete
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
         let Some(mut account) = self.account.take() else { return };
         let settings = &account.asked.step.provider.settings;

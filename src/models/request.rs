@@ -79,10 +79,12 @@ impl Request {
 
     /// The same with so many tokens of output at most, over all choices; `None`
     /// where that cannot be said.
-    pub(super) fn limited(&self, output: u64) -> Option<Self> {
+    pub(super) fn limited(&self, output: u64, model: &Arc<str>) -> Option<Self> {
         let Content::Json(fields) = &self.content else { return None };
         let choices = field::<Option<u64>>(fields, "n", "").ok()?.flatten().unwrap_or(1).max(1);
         let mut limited = fields.clone();
+        // Which field it is depends on the model that is asked.
+        limited.insert("model".into(), to_raw_value(&**model).ok()?);
         estimate::with_output_limit(self.endpoint, &mut limited, output / choices);
         Some(Self { content: Content::Json(limited), ..self.clone() })
     }

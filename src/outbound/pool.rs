@@ -29,6 +29,8 @@ use super::{AGENT, Inner, Outbound, OutboundError, connect};
 /// How long a connection that nobody uses is kept. Servers close theirs after a
 /// minute or more, and one that is used as it is closed loses a request.
 const KEPT: Duration = Duration::from_secs(45);
+/// How long a connection may take, TLS included.
+const CONNECTED: Duration = Duration::from_secs(15);
 /// Connections that are kept for later.
 const KEPT_CONNECTIONS: usize = 256;
 
@@ -137,13 +139,16 @@ impl tower_service::Service<Uri> for Connector {
     fn call(&mut self, _: Uri) -> Self::Future {
         let Self { way, base } = self.clone();
         Box::pin(async move {
-            let addresses = way.guard.check(&base).await?;
-            let stream = connect::tcp(&base, &addresses).await?;
-            let stream = match base.scheme() {
-                "https" => Either::Right(connect::tls(&way.tls, &base, stream).await?),
-                _ => Either::Left(stream),
-            };
-            Ok(Kept(TokioIo::new(stream)))
+            let connected = tokio::time::timeout(CONNECTED, async {
+                let addresses = way.guard.check(&base).await?;
+                let stream = connect::tcp(&base, &addresses).await?;
+                Ok(match base.scheme() {
+                    "https" => Either::Right(connect::tls(&way.tls, &base, stream).await?),
+                    _ => Either::Left(stream),
+                })
+            });
+            let late = |_| OutboundError::Timeout { what: "connecting", limit: CONNECTED };
+            Ok(Kept(TokioIo::new(connected.await.map_err(late)??)))
         })
     }
 }

@@ -63,6 +63,10 @@ struct Tenant {
 
 impl Drill {
     fn start() -> Self {
+        // Both ends of a thousand connections are here.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let most = rustix::process::Rlimit { current: limit.maximum, ..limit };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, most).expect("up to the hard limit one may");
         let upstream = Upstream::start();
         upstream.expect_keys(&[PROVIDER_KEY]);
         // More than all tenants together have.

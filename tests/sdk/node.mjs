@@ -265,7 +265,7 @@ async function errors_in_mid_stream() {
 
 async function timeouts() {
   await script({ fault: 'hang_before' }, 'gpt-5-nano');
-  const impatient = clientOf(client.apiKey, { timeout: 300 });
+  const impatient = clientOf(client.apiKey, { timeout: 2000 });
   const act = () => impatient.chat.completions.create({ model: 'gpt-5-nano', messages });
   await assert.rejects(act, OpenAI.APIConnectionTimeoutError);
 }

@@ -14,7 +14,7 @@ use crate::jobs::Jobs;
 /// How often it is looked whether something is due, when nothing says so.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How soon it is looked again when a batch is due whose last job has not ended.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Batches that are looked at together.
 const SOME: usize = 100;
 /// How long a batch is kept after its end.

@@ -2,6 +2,7 @@
 //! next is told by the database alone, so it can be cut off anywhere.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -52,13 +53,31 @@ pub(super) enum SliceError {
     Output(#[from] WriteError),
 }
 
+/// A batch among those that are being worked on.
+struct Registered<'a> {
+    inner: &'a Inner,
+    no: i64,
+    running: Arc<Running>,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let mut all = self.inner.running();
+        if all.get(&self.no).is_some_and(|known| Arc::ptr_eq(known, &self.running)) {
+            all.remove(&self.no);
+        }
+    }
+}
+
 impl Inner {
     /// Works on a batch until it has ended or it is time for others.
     pub(super) async fn work_on(&self, id: BatchId, stop: &CancellationToken) -> Result<Status, SliceError> {
         let Some(batch) = self.load(id).await? else { return Ok(Status::Cancelled) };
         let running = self.register(&batch, stop);
+        // Also when this is given up in the middle, or panics.
+        let registered = Registered { inner: self, no: id.no(), running: running.clone() };
         let outcome = self.slice(id, &running).await;
-        self.running().remove(&id.no());
+        drop(registered);
         if stop.is_cancelled() {
             return Err(SliceError::Stopped);
         }

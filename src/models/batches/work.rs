@@ -56,6 +56,8 @@ struct Source {
     waiting: VecDeque<OpenLine>,
     lines: Lines,
     at_end: bool,
+    /// Whether a line was read and could not be begun.
+    broken: bool,
 }
 
 /// How a call ended.
@@ -79,7 +81,7 @@ impl<'a> Work<'a> {
         let no = batch.id.no();
         let waiting = inner.db.read(move |tx| sql::open_lines(tx, no, "waiting")).await?;
         let lines = Lines::from(inner.files.clone(), batch.input.no(), batch.next);
-        let source = Mutex::new(Source { waiting: waiting.into(), lines, at_end: false });
+        let source = Mutex::new(Source { waiting: waiting.into(), lines, at_end: false, broken: false });
         Ok(Self { inner, batch, endpoint, running, until: Instant::now() + inner.pace.slice, source })
     }
 
@@ -137,10 +139,16 @@ impl<'a> Work<'a> {
         if let Some(line) = source.waiting.pop_front() {
             return Ok(Some((line, None)));
         }
+        // A line that was read and could not be begun is read again by the next
+        // who works on the batch; nobody may go on behind it.
+        if std::mem::replace(&mut source.broken, true) {
+            return Ok(None);
+        }
         let RawLine { place, text } = match source.lines.next().await {
             Ok(Some(line)) => line,
             Ok(None) => {
                 source.at_end = true;
+                source.broken = false;
                 return Ok(None);
             }
             Err(NoLine::Database(error)) => return Err(error.into()),
@@ -152,6 +160,7 @@ impl<'a> Work<'a> {
         let line = OpenLine { place, length: text.len() as u64, attempts: 0, due: self.inner.clock.now() };
         let (no, next) = (self.batch.id.no(), source.lines.place());
         self.inner.db.write(move |tx| sql::begin_line(tx, no, &line, next)).await?;
+        source.broken = false;
         Ok(Some((line, Some(text))))
     }
 

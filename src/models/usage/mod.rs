@@ -39,15 +39,21 @@ const NOT_WRITTEN: &[&str] = &[
 ];
 
 /// What a whole answer says of its use; none where it says nothing that can be
-/// believed. Of transcriptions that are paid by time, `input` is in seconds.
+/// believed, or speaks of another unit than the price. Of transcriptions that are
+/// paid by time, `input` is in seconds.
 #[must_use]
-pub fn usage(endpoint: Endpoint, answer: &[u8]) -> Option<Tokens> {
+pub fn usage(endpoint: Endpoint, answer: &[u8], unit: Unit) -> Option<Tokens> {
     if endpoint == Endpoint::AudioSpeech {
         return None;
     }
     let answer = serde_json::from_slice::<Entries<'_>>(answer).ok()?;
     match answer.get("usage") {
-        Some(usage) => read_usage(endpoint, usage),
+        Some(usage) => {
+            let timed = json::read::<Value>(usage).is_some_and(|usage| usage["type"] == "duration");
+            let told = if timed { Unit::Second } else { Unit::Token };
+            read_usage(endpoint, usage).filter(|_| told == unit)
+        }
+        None if unit != Unit::Second => None,
         None if endpoint == Endpoint::AudioTranscriptions => {
             let seconds = json::read::<f64>(answer.get("duration")?)?;
             Some(Tokens { input: whole_seconds(seconds)?, ..Tokens::default() })
@@ -139,7 +145,8 @@ mod tests {
     use crate::models::price::Prices;
 
     fn of(endpoint: Endpoint, answer: &str) -> Option<(u64, u64, u64, u64)> {
-        usage(endpoint, answer.as_bytes()).map(|it| (it.input, it.cached, it.output, it.reasoning))
+        let unit = if answer.contains("duration") { Unit::Second } else { Unit::Token };
+        usage(endpoint, answer.as_bytes(), unit).map(|it| (it.input, it.cached, it.output, it.reasoning))
     }
 
     #[test]

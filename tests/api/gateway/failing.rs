@@ -10,7 +10,7 @@ use crate::support::{Server, Setup};
 
 #[test]
 fn the_next_model_is_asked_when_one_fails() {
-    let bench = Bench::start_with(Setup::real().env("AGENTD_MODELS_TOTAL_TIME", "1s"));
+    let bench = Bench::start_with(Setup::real().env("AGENTD_MODELS_TOTAL_TIME", "4s"));
     for (script, tries) in [
         (Script::status(500), 3),
         (Script::status(503), 3),
