@@ -69,10 +69,11 @@ test-tls-scan: build-deps ## what testssl.sh finds, about two minutes
 	tests/tls/scan
 
 test-packaging: build-deps ## image, manifests, alerts and dashboard of packaging/, half a minute; the image needs root
-	@( python3 -c 'import ensurepip' && \
-	for tool in buildah kubectl docker-compose prometheus promtool curl setpriv; do command -v $$tool || exit 1; done ) >/dev/null 2>&1 || { \
-		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends \
-			buildah kubernetes-client docker-compose prometheus python3-venv curl util-linux; }
+	@missing=; \
+	for tool in buildah kubectl:kubernetes-client docker-compose prometheus promtool:prometheus curl setpriv:util-linux; do \
+		command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; done; \
+	python3 -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	[ -z "$$missing" ] || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $$missing; }
 	cargo build --locked --bins
 	tests/packaging/run
 
