@@ -106,7 +106,7 @@ pub fn batch(input: &[u8]) {
 /// where.
 pub fn stream(input: &[u8]) {
     let [kind, cut, bytes @ ..] = input else { return };
-    let [whole, cut] = models::fuzzing::counted_stream(*kind, bytes, usize::from(*cut) * bytes.len() / 255);
+    let [whole, cut] = models::fuzzing::stream(*kind, bytes, usize::from(*cut) * bytes.len() / 255);
     assert_eq!(whole, cut);
 }
 
