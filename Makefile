@@ -31,7 +31,7 @@ test-code: test-deps ## those in Rust; two need root: small file systems are mou
 ifeq ($(SUDO),)
 	cargo test --locked --no-fail-fast
 else
-	cargo test --locked --no-fail-fast --lib --bins --examples --test api --test s3 --test crash --test architecture
+	cargo test --locked --no-fail-fast --lib --bins --examples --test api --test upstream --test ledger --test s3 --test crash --test architecture
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO) -E" cargo test --locked --no-fail-fast --test storage --test acme
 endif
 

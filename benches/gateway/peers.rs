@@ -213,9 +213,8 @@ fn caddy(provider: &Provider, folder: &Path) -> Option<Peer> {
     let version = version(Command::new("caddy").arg("version"))?;
     let (port, file) = (free_port(), folder.join("Caddyfile"));
     let upstream = provider.address;
-    let text = format!(
-        "{{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n}}\nhttp://127.0.0.1:{port} {{\n\treverse_proxy {upstream}\n}}\n"
-    );
+    let text =
+        format!("{{\n\tadmin off\n\tauto_https off\n}}\nhttp://127.0.0.1:{port} {{\n\treverse_proxy {upstream}\n}}\n");
     std::fs::write(&file, text).expect("a file");
     let mut command = Command::new("caddy");
     command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file).stdout(Stdio::null());

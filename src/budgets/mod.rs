@@ -47,6 +47,8 @@ use reservation::{MOST_A_CALL, Unclaimed};
 use settle::{Call, Flag, Settlement, Settlements};
 use window::{Bucket, Calendar};
 
+/// The code of a problem that a budget cannot pay.
+pub const EXCEEDED: &str = "budget_exceeded";
 /// How long the end of the process waits for the last settlements.
 const PATIENCE_AT_THE_END: Duration = Duration::from_secs(5);
 /// How long a report waits for those that are not on disk yet.
@@ -303,7 +305,7 @@ impl Budgets {
             _ if exhausted.resets_at.is_some() => "try again then, ask for less, or ask the administrator for more",
             _ => "ask for less, such as a shorter answer, or ask the administrator to raise the limit",
         };
-        let problem = Problem::new(status, "budget_exceeded", exhausted.to_string()).with_hint(hint);
+        let problem = Problem::new(status, EXCEEDED, exhausted.to_string()).with_hint(hint);
         match exhausted.resets_at {
             Some(at) => problem.with_retry_after(at.since(self.0.clock.now()).as_secs().saturating_add(1)),
             None => problem,

@@ -139,7 +139,7 @@ pub(super) fn events(it: Operation) -> Operation {
             json!({ "type": "integer", "minimum": 1, "maximum": 1000, "default": 200 }),
         )
         .header("Last-Event-ID", "The same as `starting_after`, as browsers send it.", place())
-        .answer(StatusCode::OK, Answer::json::<EventList<'_>>("Events in order.").or_text("text/event-stream"))
+        .answer(StatusCode::OK, Answer::json::<EventList<'_>>("Events in order.").or_raw("text/event-stream"))
         .answer(
             StatusCode::NO_CONTENT,
             Answer::empty("Nothing comes after the event that the stream was to go on from."),

@@ -22,7 +22,7 @@ pub enum ErrorClass {
 }
 
 /// The code of a failure for want of money.
-pub(super) const UNPAID: &str = "budget_exceeded";
+pub(super) const UNPAID: &str = crate::budgets::EXCEEDED;
 
 /// How an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,7 +43,7 @@ pub fn routes() -> Routes {
                     "properties": {
                         "file": { "type": "string", "format": "binary" },
                         "model": { "type": "string" },
-                        "response_format": { "enum": ["json", "text", "srt", "verbose_json", "vtt"] },
+                        "response_format": { "type": "string", "examples": ["json", "text", "srt", "verbose_json", "vtt"] },
                         "stream": { "enum": ["true", "false"] },
                     },
                     "additionalProperties": true,
@@ -54,7 +54,7 @@ pub fn routes() -> Routes {
                         .or_text("text/plain")
                         .or_text("text/vtt")
                         .or_text("application/x-subrip")
-                        .or_text("text/event-stream"),
+                        .or_raw("text/event-stream"),
                 )
         })
         .with(Method::POST, "/v1/audio/speech", speak, |it| {
@@ -63,7 +63,7 @@ pub fn routes() -> Routes {
                 .example("hello", json!({ "model": "tts-1", "voice": "alloy", "input": "Hello." }))
                 .answer(
                     StatusCode::OK,
-                    SOUNDS.into_iter().fold(answered("The sound, in the format that was asked for."), Answer::or_text),
+                    SOUNDS.into_iter().fold(answered("The sound, in the format that was asked for."), Answer::or_raw),
                 )
         })
         .with_openai_errors()

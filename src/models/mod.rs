@@ -45,7 +45,7 @@ pub use headers::headers;
 pub use payer::payer;
 pub use routes::routes;
 
-use crate::budgets::{Budgets, Payer};
+use crate::budgets::{Budgets, OnExhausted, Payer};
 use crate::clock::Clock;
 use crate::db::{self, Db};
 use crate::http::Problem;
@@ -219,6 +219,12 @@ impl Gateway {
     pub fn has_responses(&self, model: &str) -> bool {
         let route = self.0.table().route(model);
         route.is_ok_and(|route| route.steps.first().is_some_and(|step| step.provider.settings.responses))
+    }
+
+    /// Whether the tenant's jobs wait while a budget cannot pay.
+    #[must_use]
+    pub fn waits_for_money(&self, tenant: i64) -> bool {
+        self.0.budgets.on_exhausted(tenant) == OnExhausted::Pause
     }
 
     /// Providers with models that are left alone for a while because they fail.

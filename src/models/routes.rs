@@ -37,7 +37,7 @@ pub fn routes() -> Routes {
                     "question",
                     json!({ "model": "default", "messages": [{ "role": "user", "content": "Say hello." }] }),
                 )
-                .answer(StatusCode::OK, answered("The answer, as the model gave it.").or_text("text/event-stream"))
+                .answer(StatusCode::OK, answered("The answer, as the model gave it.").or_raw("text/event-stream"))
         })
         .with(Method::GET, "/v1/models", list, |it| {
             it.named("listModels", "List the models that can be named")

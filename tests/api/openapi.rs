@@ -158,7 +158,9 @@ fn schemas_are_valid_and_examples_fit_them() {
     let document = document();
     let mut examples = 0;
     let mut check = |place: &str, content: &Value| {
-        let validator = schemas_with(&document, &content["schema"]);
+        // Nothing describes a stream.
+        let Some(schema) = content.get("schema") else { return };
+        let validator = schemas_with(&document, schema);
         let many = content["examples"].as_object().into_iter().flatten().map(|(_, example)| &example["value"]);
         for example in many.chain(content.get("example")) {
             examples += 1;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use support::client::Answer;
 use support::raw::Raw;
 use support::tls::Dial;
-use support::upstream::{End, Gate, Used};
+use support::upstream::{End, Gate, Options, Used};
 use support::{Client, Fault, Price, Script, Shown, Upstream, Usage};
 
 fn client(upstream: &Upstream) -> Client {
@@ -70,6 +70,21 @@ fn an_answer_is_billed_as_it_is_reported() {
     assert_eq!(upstream.billed().nano(), 1_000 + 500_000 + 60_000);
     assert_eq!(upstream.bill()[0].end, End::Answered);
     assert_eq!(upstream.billed_by_model()["m"], upstream.billed());
+}
+
+#[test]
+fn the_bill_is_the_same_where_single_calls_are_forgotten() {
+    let bills = [true, false].map(|keep| {
+        let upstream = Upstream::start_with(&Options { keep, ..Options::default() });
+        upstream.price("m", Price::tokens("1", "2"));
+        upstream.usually(Script::tokens(20, 8));
+        for stream in [false, true] {
+            assert_eq!(post(&upstream, CHAT, &chat("m", &json!({ "stream": stream }))).status, 200);
+        }
+        assert_eq!(upstream.bill().len(), if keep { 2 } else { 0 });
+        upstream.billed().nano()
+    });
+    assert_eq!(bills, [2 * (20_000 + 16_000); 2]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::{Contract, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{Answer, CODES, Operation};
+use super::{Answer, Body, CODES, Operation};
 use crate::http::problem::{OpenAiError, ProblemBody};
 use crate::http::route::{Entry, Policy, Routes};
 
@@ -143,15 +143,16 @@ impl Parts {
         let names = ["X-Request-Id"].into_iter().chain(own).chain(replayed);
         let headers: Map<_, _> = names.map(|name| (name.to_owned(), header(name))).collect();
         let mut value = json!({ "description": answer.description, "headers": headers });
-        for (media, schema) in &answer.contents {
-            let mut content = json!({ "schema": { "type": "string" } });
-            if let Some(schema) = schema {
-                content["schema"] = schema(&mut self.answers).to_value();
-                if let Some(example) = &answer.example {
-                    content["example"] = example.clone();
-                }
+        for (media, body) in &answer.contents {
+            let content = &mut value["content"][media];
+            *content = match body {
+                Body::Json(schema) => json!({ "schema": schema(&mut self.answers).to_value() }),
+                Body::Text => json!({ "schema": { "type": "string" } }),
+                Body::Raw => json!({}),
+            };
+            if let (Body::Json(_), Some(example)) = (body, &answer.example) {
+                content["example"] = example.clone();
             }
-            value["content"][media] = content;
         }
         value
     }

@@ -55,10 +55,17 @@ pub struct Operation {
     passes_errors: bool,
 }
 
+/// What an answer of one media type holds.
+enum Body {
+    Json(SchemaOf),
+    Text,
+    Raw,
+}
+
 /// An answer of success, whose status stands beside it.
 pub struct Answer {
     description: &'static str,
-    contents: Vec<(&'static str, Option<SchemaOf>)>,
+    contents: Vec<(&'static str, Body)>,
     example: Option<Value>,
     headers: Vec<&'static str>,
 }
@@ -73,7 +80,7 @@ impl Answer {
     /// JSON of type `T`.
     #[must_use]
     pub fn json<T: JsonSchema>(description: &'static str) -> Self {
-        let content = ("application/json", Some(schema_of::<T> as SchemaOf));
+        let content = ("application/json", Body::Json(schema_of::<T>));
         Self { contents: vec![content], ..Self::empty(description) }
     }
 
@@ -86,7 +93,15 @@ impl Answer {
     /// Text of this media type, when the client asks for it.
     #[must_use]
     pub fn or_text(mut self, media: &'static str) -> Self {
-        self.contents.push((media, None));
+        self.contents.push((media, Body::Text));
+        self
+    }
+
+    /// A stream or bytes of this media type, which no schema describes: what
+    /// OpenAPI 3.1 lets a schema say about them would be about one string.
+    #[must_use]
+    pub fn or_raw(mut self, media: &'static str) -> Self {
+        self.contents.push((media, Body::Raw));
         self
     }
 

@@ -16,7 +16,7 @@ use super::lines::{Lines, NoLine, RawLine, part};
 use super::run::{Running, SliceError};
 use super::types::{Batch, LineEnd, OpenLine};
 use super::{Inner, Pace, sql};
-use crate::budgets::Payer;
+use crate::budgets::{EXCEEDED, Payer};
 use crate::clock::Timestamp;
 use crate::db;
 use crate::http::Problem;
@@ -268,7 +268,7 @@ impl<'a> Work<'a> {
 fn refused(id: &str, problem: &Problem, pace: &Pace) -> Called {
     let end = line::refused(id, problem);
     let pause = problem.retry_after().map(Duration::from_secs);
-    if problem.code() == "budget_exceeded" {
+    if problem.code() == EXCEEDED {
         // It may be raised, or roll on, at any time within the window.
         return Called::Again { end, pause: Some(pause.unwrap_or(pace.budget).min(pace.budget)), counts: false };
     }

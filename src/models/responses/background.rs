@@ -12,6 +12,9 @@ use super::sql::{self, Background, New, Stored};
 use crate::db;
 use crate::http::Problem;
 
+/// What happens to a response before a job takes it up.
+pub(super) const BEGINNING: [&str; 2] = ["response.created", "response.queued"];
+
 impl Inner {
     /// Puts a response on disk and has a job make it.
     pub(super) async fn begin(self: &Arc<Self>, asked: Asked) -> Result<(ResponseId, Value), Problem> {
@@ -23,8 +26,7 @@ impl Inner {
         let jobs = self.jobs()?;
         let (id, job) = (ResponseId(self.ids.next()), jobs.new_id());
         let object = Head::new(id, &create, create.model(), self.clock.now()).open(Status::Queued);
-        let events = ["response.created", "response.queued"];
-        let events = (0..).zip(events).map(|(seq, kind)| Event::new(seq, kind, json!({ "response": object })));
+        let events = (0..).zip(BEGINNING).map(|(seq, kind)| Event::new(seq, kind, json!({ "response": object })));
         let background = Background {
             job,
             key: payer.key.as_deref().map(str::to_owned),

@@ -74,7 +74,7 @@ pub(super) fn create(it: Operation) -> Operation {
              With `stream` events are sent as they happen; hanging up ends the call, but not a background response.",
         )
         .example("text", json!({ "model": "default", "input": "Say hello." }))
-        .answer(StatusCode::OK, answer.or_text("text/event-stream"))
+        .answer(StatusCode::OK, answer.or_raw("text/event-stream"))
         .problems(StatusCode::BAD_REQUEST, &["previous_response_not_found"])
         .problems(StatusCode::NOT_FOUND, &["not_found"])
         .problems(StatusCode::TOO_MANY_REQUESTS, &["daily_quota_exceeded", "queue_full"])
@@ -91,7 +91,7 @@ pub(super) fn get(it: Operation) -> Operation {
         .query("starting_after", "With `stream`: go on after this event.", json!({ "type": "integer", "minimum": 0 }))
         .query("include", "Not used: all there is is shown.", json!({ "type": "string" }))
         .query("include_obfuscation", "Not used.", json!({ "type": "boolean" }))
-        .answer(StatusCode::OK, Answer::json::<ResponseView>("The response as it stands.").or_text("text/event-stream"))
+        .answer(StatusCode::OK, Answer::json::<ResponseView>("The response as it stands.").or_raw("text/event-stream"))
         .problems(StatusCode::SERVICE_UNAVAILABLE, &["starting"])
 }
 

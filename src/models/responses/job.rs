@@ -11,6 +11,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::background::BEGINNING;
 use super::create::{Asked, Plan};
 use super::events::{Events, replay};
 use super::id::ResponseId;
@@ -19,7 +20,7 @@ use super::relay::Own;
 use super::request::{Create, CreateBody};
 use super::sql::{self, Step, Work};
 use super::{Inner, Responses};
-use crate::budgets::{JobPayer, Payer};
+use crate::budgets::{EXCEEDED, JobPayer, Payer};
 use crate::db;
 use crate::http::Problem;
 use crate::jobs::{Call, Class, Failure, Handler, Outcome, Run};
@@ -36,6 +37,10 @@ const TOGETHER: usize = 64 << 10;
 const LARGEST: usize = 32 << 20;
 /// The pause before a write that failed for want of space is tried again.
 const WRITE_AGAIN: Duration = Duration::from_millis(500);
+
+/// The number of the event that says that it is in progress.
+#[expect(clippy::cast_possible_wrap, reason = "there are two before it")]
+const BEGUN: i64 = BEGINNING.len() as i64;
 
 #[derive(Serialize, Deserialize)]
 struct Input {
@@ -97,6 +102,8 @@ struct Making<'a> {
     call: Call,
     /// The number of the next event.
     next: i64,
+    /// Whether an event has said already that it is in progress.
+    begun: bool,
     /// The object, as it stands in the database.
     object: Value,
     /// Bytes of events so far.
@@ -113,7 +120,7 @@ enum Went {
 impl<'a> Making<'a> {
     fn new(inner: &'a Arc<Inner>, id: ResponseId, work: &Work, call: Call) -> Self {
         let object = serde_json::from_str(&work.object).unwrap_or_default();
-        Self { inner, id, call, next: work.last_event + 1, object, written: 0 }
+        Self { inner, id, call, next: work.last_event + 1, begun: work.last_event >= BEGUN, object, written: 0 }
     }
 
     /// The request again, as it was when it came.
@@ -137,17 +144,16 @@ impl<'a> Making<'a> {
         if stop.is_cancelled() {
             return Err(stopped());
         }
-        self.object["status"] = Status::InProgress.name().into();
-        let event = Event::new(self.next, Status::InProgress.event(), json!({ "response": self.object }));
-        let change = Some((Status::InProgress, self.object.to_string()));
-        let begun = self.step(Step { events: vec![event], calls: true, change }).await;
-        if matches!(begun, Went::Ended) {
+        if matches!(self.stands(Status::InProgress, true).await, Went::Ended) {
             return Ok(self.gone());
         }
         let Some(reply) = stop.run_until_cancelled(self.inner.ask(&plan)).await else {
             return self.cut_off().await;
         };
         match reply {
+            Err(problem) if problem.code() == EXCEEDED && self.inner.models.waits_for_money(self.call.tenant) => {
+                self.wait_for_money(&problem).await
+            }
             Err(problem) => self.end(&failed(&problem)).await,
             Ok(Reply::Whole(answer)) if !(200..300).contains(&answer.status) => self.end(&refused(&answer)).await,
             Ok(Reply::Whole(answer)) => {
@@ -168,6 +174,25 @@ impl<'a> Making<'a> {
                 self.follow(streamed, events).await
             }
         }
+    }
+
+    /// Writes down where the response stands, and whether the provider may have
+    /// been asked from now on. Its events say only once that it is in progress.
+    async fn stands(&mut self, status: Status, called: bool) -> Went {
+        self.object["status"] = status.name().into();
+        let begins = status == Status::InProgress && !std::mem::replace(&mut self.begun, true);
+        let event = begins.then(|| Event::new(self.next, status.event(), json!({ "response": self.object })));
+        let change = Some((status, self.object.to_string()));
+        self.step(Step { events: event.into_iter().collect(), called: Some(called), change }).await
+    }
+
+    /// No provider has answered, so that all can be done again when a budget can pay.
+    async fn wait_for_money(&mut self, problem: &Problem) -> Outcome {
+        if matches!(self.stands(Status::Queued, false).await, Went::Ended) {
+            return Ok(self.gone());
+        }
+        let until = problem.retry_after().map(|seconds| self.inner.clock.now().plus(Duration::from_secs(seconds)));
+        Err(Failure::budget(until))
     }
 
     /// What the response says of itself, now that it is known which model it is.

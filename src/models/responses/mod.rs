@@ -54,6 +54,9 @@ pub trait Models: Send + Sync + 'static {
 
     /// Whether the provider that is asked first for a model has this interface.
     fn has_responses(&self, model: &str) -> bool;
+
+    /// Whether the tenant's jobs wait while a budget cannot pay.
+    fn waits_for_money(&self, tenant: i64) -> bool;
 }
 
 impl Models for Gateway {
@@ -64,6 +67,10 @@ impl Models for Gateway {
 
     fn has_responses(&self, model: &str) -> bool {
         Self::has_responses(self, model)
+    }
+
+    fn waits_for_money(&self, tenant: i64) -> bool {
+        Self::waits_for_money(self, tenant)
     }
 }
 

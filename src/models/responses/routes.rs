@@ -104,6 +104,7 @@ async fn get(
     let stream = query.value("stream", "true or false")?.unwrap_or(false);
     let after = query.value::<i64>("starting_after", "the number of an event")?;
     // What they ask for is there anyway, or is not sent at all.
+    query.value::<bool>("include_obfuscation", "true or false")?;
     query.with_prefix("include");
     query.finish(&["stream", "starting_after", "include", "include_obfuscation"])?;
     if after.is_some_and(|after| after < 0) {

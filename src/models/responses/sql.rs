@@ -200,8 +200,8 @@ pub(super) fn work(tx: &Tx<'_>, tenant: i64, id: ResponseId) -> Result<Option<Wo
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     pub events: Vec<Event>,
-    /// From now on the provider may have been asked.
-    pub calls: bool,
+    /// Whether the provider may have been asked from now on, when that changes.
+    pub called: Option<bool>,
     /// Where it stands, with its object, when that changes.
     pub change: Option<(Status, String)>,
 }
@@ -210,7 +210,7 @@ impl Step {
     /// Events, the last of which may have ended the response.
     pub fn of(events: Vec<Event>, finished: Option<&Finished>) -> Self {
         let change = finished.map(|finished| (finished.status, finished.object.to_string()));
-        Self { events, calls: false, change }
+        Self { events, called: None, change }
     }
 }
 
@@ -223,8 +223,8 @@ pub(super) fn step(tx: &Tx<'_>, no: i64, step: &Step, now: Timestamp) -> Result<
     insert_events(tx, no, &step.events)?;
     let last = step.events.last().map(|event| event.seq);
     tx.execute(
-        "UPDATE responses SET last_event = coalesce(?2, last_event), called = called OR ?3 WHERE no = ?1",
-        params![no, last, step.calls],
+        "UPDATE responses SET last_event = coalesce(?2, last_event), called = coalesce(?3, called) WHERE no = ?1",
+        params![no, last, step.called],
     )?;
     if let Some((status, object)) = &step.change {
         tx.execute(

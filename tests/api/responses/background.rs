@@ -235,3 +235,35 @@ fn a_job_that_is_cancelled_takes_its_response_along() {
     bench.upstream.wait_until_cancelled(1);
     assert_eq!(ended(&bench, &id(&begun))["status"], "cancelled");
 }
+
+#[test]
+fn one_waits_for_money_where_the_tenant_wants_that() {
+    let bench = Bench::start();
+    let budget = |body: Value| {
+        bench.server.admin().put(&format!("/admin/tenants/{}/budget", bench.tenant), &body).expect(200);
+    };
+    budget(json!({ "day_usd": "0.000001", "on_exhausted": "pause" }));
+    let begun = bench.create(&background(question()));
+    let mut live = bench.follow(&id(&begun), None);
+    let mut seen: Vec<_> = live.by_ref().take(3).collect();
+    assert_eq!(seen[2]["type"], "response.in_progress");
+    eventually("it waits", || (bench.get(&id(&begun))["status"] == "queued").then_some(()));
+    assert_eq!(bench.upstream.counts().requests, 0);
+    // Nobody waits for a call whose answer is awaited.
+    bench.client.post("/v1/responses", &question()).openai_error(402, "budget_exceeded", None);
+    budget(json!({ "day_usd": "1", "on_exhausted": "pause" }));
+    let response = ended(&bench, &id(&begun));
+    assert_eq!((response["status"].as_str(), text(&response).as_str()), (Some("completed"), "Hello there."));
+    seen.extend(live);
+    let began = seen.iter().filter(|event| event["type"] == "response.in_progress").count();
+    assert_eq!(began, 1, "its events do not begin again");
+    let numbers: Vec<_> = seen.iter().filter_map(|event| event["sequence_number"].as_u64()).collect();
+    assert!(numbers.iter().copied().eq(0..seen.len() as u64), "{numbers:?}");
+    // Where it is not to wait it fails.
+    budget(json!({ "day_usd": "0.000001", "on_exhausted": "reject" }));
+    let refused = ended(&bench, &id(&bench.create(&background(question()))));
+    assert_eq!(
+        (refused["status"].as_str(), refused["error"]["code"].as_str()),
+        (Some("failed"), Some("budget_exceeded"))
+    );
+}

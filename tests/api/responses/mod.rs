@@ -18,6 +18,7 @@ pub struct Bench {
     pub server: Server,
     pub upstream: Upstream,
     pub client: Client,
+    pub tenant: String,
 }
 
 impl Bench {
@@ -37,7 +38,7 @@ impl Bench {
         let tenant = server.tenant("a tenant");
         let client = server.anyone().with_key(&server.key(&tenant));
         upstream.usually(Script::reply("Hello there.").used(10, 5));
-        Self { server, upstream, client }
+        Self { server, upstream, client, tenant }
     }
 
     #[track_caller]

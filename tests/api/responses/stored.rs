@@ -105,6 +105,11 @@ fn a_stored_response_can_be_streamed_again() {
     assert_eq!(rest, events[4..]);
     let path = format!("/v1/responses/{}", id(&response));
     bench.client.get(&format!("{path}?starting_after=3")).openai_error(400, "invalid_request", Some("starting_after"));
+    bench.client.get(&format!("{path}?include_obfuscation=perhaps")).openai_error(
+        400,
+        "invalid_request",
+        Some("include_obfuscation"),
+    );
     bench.client.get(&format!("{path}?stream=maybe")).openai_error(400, "invalid_request", Some("stream"));
 }
 

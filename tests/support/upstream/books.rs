@@ -132,43 +132,53 @@ impl Billed {
     }
 }
 
-/// All calls in the order in which they began, or when there are too many, their
-/// sums.
+/// All calls by their numbers, in the order in which they began; or when there
+/// are too many, those that go on and the sums of the others.
 #[derive(Default)]
 pub struct Books {
     pub prices: BTreeMap<String, Price>,
-    pub calls: Vec<Billed>,
+    pub calls: BTreeMap<u64, Billed>,
+    begun: u64,
     /// Only sums are kept, because nobody will ask for single calls.
-    pub sums_only: bool,
-    pub sums: BTreeMap<String, Usd>,
+    sums_only: bool,
+    sums: BTreeMap<String, Usd>,
 }
 
 impl Books {
-    /// A call begins; what it is known by.
-    pub fn begin(&mut self, model: &str, path: &str, used: Used) -> usize {
-        let price = self.prices.get(model).copied().unwrap_or_default();
-        let call = Billed { model: model.to_owned(), path: path.to_owned(), used, price, end: End::Open };
-        if self.sums_only {
-            if price != Price::default() {
-                let sum = self.sums.entry(call.model.clone()).or_default();
-                *sum = sum.plus(call.cost());
-            }
-            return usize::MAX;
-        }
-        self.calls.push(call);
-        self.calls.len() - 1
+    pub fn new(sums_only: bool) -> Self {
+        Self { sums_only, ..Self::default() }
     }
 
-    pub fn change(&mut self, call: usize, change: impl FnOnce(&mut Billed)) {
-        if let Some(call) = self.calls.get_mut(call) {
-            change(call);
+    /// A call begins; its number.
+    pub fn begin(&mut self, model: &str, path: &str, used: Used) -> u64 {
+        let price = self.prices.get(model).copied().unwrap_or_default();
+        let call = Billed { model: model.to_owned(), path: path.to_owned(), used, price, end: End::Open };
+        self.begun += 1;
+        self.calls.insert(self.begun, call);
+        self.begun
+    }
+
+    /// It uses more than it did.
+    pub fn uses(&mut self, call: u64, change: impl FnOnce(&mut Used)) {
+        if let Some(call) = self.calls.get_mut(&call) {
+            change(&mut call.used);
+        }
+    }
+
+    pub fn end(&mut self, number: u64, end: End) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        call.end = end;
+        if self.sums_only {
+            let sum = self.sums.entry(call.model.clone()).or_default();
+            *sum = sum.plus(call.cost());
+            self.calls.remove(&number);
         }
     }
 
     /// By model.
     pub fn by_model(&self) -> BTreeMap<String, Usd> {
         let mut sums = self.sums.clone();
-        for call in &self.calls {
+        for call in self.calls.values() {
             let sum = sums.entry(call.model.clone()).or_default();
             *sum = sum.plus(call.cost());
         }

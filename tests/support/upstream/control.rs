@@ -70,7 +70,8 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 fn summary(state: &State) -> Value {
     let by_model: serde_json::Map<_, _> =
         state.books.by_model().into_iter().map(|(model, cost)| (model, json!(cost))).collect();
-    json!({ "counts": state.counts, "billed": state.books.total(), "by_model": by_model, "calls": state.books.calls })
+    let calls: Vec<_> = state.books.calls.values().collect();
+    json!({ "counts": state.counts, "billed": state.books.total(), "by_model": by_model, "calls": calls })
 }
 
 fn requests(state: &State) -> Value {

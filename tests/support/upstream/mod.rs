@@ -144,7 +144,7 @@ impl Upstream {
     }
 
     pub fn start_with(options: &Options) -> Self {
-        let state = State { books: Books { sums_only: !options.keep, ..Books::default() }, ..State::default() };
+        let state = State { books: Books::new(!options.keep), ..State::default() };
         let shared =
             Shared { state: Mutex::new(state), changed: Condvar::new(), number: AtomicU64::new(0), keep: options.keep };
         let shared = Arc::new(shared);
@@ -235,7 +235,7 @@ impl Upstream {
 
     /// The calls that are on the bill, in the order in which they began.
     pub fn bill(&self) -> Vec<Billed> {
-        self.shared.lock().books.calls.clone()
+        self.shared.lock().books.calls.values().cloned().collect()
     }
 
     /// The requests that it has read, in their order.

@@ -96,7 +96,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: &Share
 struct Exchange<'a> {
     shared: &'a Shared,
     /// Its place in the books.
-    call: Option<usize>,
+    call: Option<u64>,
     end: End,
 }
 
@@ -120,7 +120,7 @@ impl<'a> Exchange<'a> {
 
     fn used(&self, change: impl FnOnce(&mut Used)) {
         if let Some(call) = self.call {
-            self.shared.lock().books.change(call, |call| change(&mut call.used));
+            self.shared.lock().books.uses(call, change);
         }
     }
 
@@ -141,7 +141,7 @@ impl<'a> Exchange<'a> {
                 End::Open | End::Cut => {}
             }
             if let Some(call) = self.call {
-                state.books.change(call, |call| call.end = end);
+                state.books.end(call, end);
             }
         });
     }
