@@ -4,8 +4,8 @@
 //! moment at which the work is done and the key not known, or the other way
 //! round; two at once meet in the writer, and the second sees the first's row.
 
-use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 
 use super::Problem;
@@ -43,6 +43,16 @@ pub enum Seen {
     Before(Stored),
     /// It was used for another request.
     Otherwise,
+}
+
+/// What came of a request that creates something.
+pub enum Created<T> {
+    /// It was done.
+    New(T),
+    /// It had been done before.
+    Replayed(Stored),
+    /// The key was used for another request.
+    KeyReused,
 }
 
 impl IdempotencyKey {
@@ -118,6 +128,41 @@ pub fn reused() -> Problem {
         "this Idempotency-Key was used for another request",
     )
     .with_hint("use a new key for a new request; a key is remembered for 24 hours")
+}
+
+/// Does `work` once per idempotency key and keeps its answer, if it is one to be
+/// kept; `None` when the work finds nothing to do it on.
+///
+/// # Errors
+/// When the database fails.
+pub fn once<T, A: Into<Option<Stored>>>(
+    tx: &Tx<'_>,
+    key: Option<&IdempotencyKey>,
+    now: Timestamp,
+    answer: impl Fn(&T) -> A,
+    work: impl FnOnce() -> Result<Option<T>, db::Error>,
+) -> Result<Option<Created<T>>, db::Error> {
+    if let Some(key) = key {
+        match key.seen(tx, now)? {
+            Seen::Before(stored) => return Ok(Some(Created::Replayed(stored))),
+            Seen::Otherwise => return Ok(Some(Created::KeyReused)),
+            Seen::Never => {}
+        }
+    }
+    let Some(value) = work()? else { return Ok(None) };
+    if let (Some(key), Some(answer)) = (key, answer(&value).into()) {
+        key.store(tx, now, &answer)?;
+    }
+    Ok(Some(Created::New(value)))
+}
+
+/// The stored answer again, without its body.
+#[must_use]
+pub fn replay(stored: &Stored) -> HttpResponseBuilder {
+    let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::CREATED);
+    let mut response = HttpResponse::build(status);
+    response.insert_header(("Idempotency-Replayed", "true")).content_type("application/json");
+    response
 }
 
 /// Forgets up to `limit` keys that are older than a day; how many it was.

@@ -20,7 +20,7 @@ pub use types::{Cohort, KeyRow, Status, TenantRow};
 use crate::auth::{ApiKey, Auth, Mac, Proof, Scopes, Tenant};
 use crate::clock::{Clock, Timestamp};
 use crate::db::{self, Db};
-use crate::http::idempotency::{IdempotencyKey, Seen, Stored};
+use crate::http::idempotency::{Created, IdempotencyKey, Stored, once};
 use crate::id::IdSource;
 use crate::limits::Quota;
 use crate::net::Network;
@@ -46,13 +46,6 @@ pub struct Tenants {
     ids: IdSource,
     auth: Arc<Auth>,
     listener: Arc<OnceLock<Listener>>,
-}
-
-/// What came of a request that creates something.
-enum Created<T> {
-    New(T),
-    Replayed(Stored),
-    KeyReused,
 }
 
 /// What is asked of a new key.
@@ -329,29 +322,6 @@ fn tell(listener: &OnceLock<Listener>, change: Change) {
     if let Some(listener) = listener.get() {
         listener(change);
     }
-}
-
-/// Does `work` once per idempotency key and keeps its answer, if it is one to be
-/// kept; `None` when the work finds nothing to do it on.
-fn once<T, A: Into<Option<Stored>>>(
-    tx: &db::Tx<'_>,
-    key: Option<&IdempotencyKey>,
-    now: Timestamp,
-    answer: impl Fn(&T) -> A,
-    work: impl FnOnce() -> Result<Option<T>, db::Error>,
-) -> Result<Option<Created<T>>, db::Error> {
-    if let Some(key) = key {
-        match key.seen(tx, now)? {
-            Seen::Before(stored) => return Ok(Some(Created::Replayed(stored))),
-            Seen::Otherwise => return Ok(Some(Created::KeyReused)),
-            Seen::Never => {}
-        }
-    }
-    let Some(value) = work()? else { return Ok(None) };
-    if let (Some(key), Some(answer)) = (key, answer(&value).into()) {
-        key.store(tx, now, &answer)?;
-    }
-    Ok(Some(Created::New(value)))
 }
 
 /// A key as the keyring needs it.

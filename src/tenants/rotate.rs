@@ -9,12 +9,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::routes::{KeyView, check_expiry, replay, stored};
-use super::{Created, KeyRow, NewKey, Tenants, once, sql};
+use super::routes::{KeyView, check_expiry, stored};
+use super::{KeyRow, NewKey, Tenants, sql};
 use crate::auth::{Admin, ApiKey, Proof, Tenant};
 use crate::clock::Timestamp;
 use crate::db::{self, Tx};
-use crate::http::idempotency::{ADMIN_SCOPE, IdempotencyKey, reused};
+use crate::http::idempotency::{ADMIN_SCOPE, Created, IdempotencyKey, once, replay, reused};
 use crate::http::openapi::Answer;
 use crate::http::query::NoQuery;
 use crate::http::{AdminJson, Problem, Routes};

@@ -1,16 +1,16 @@
 //! `/admin/tenants` and the keys below them.
 
 use actix_web::http::{Method, StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::types::{Cohort, KeyRow, Status, TenantRow};
-use super::{Created, NewKey, Tenants, Update, origins, quota, rotate, sql, usage};
+use super::{NewKey, Tenants, Update, origins, quota, rotate, sql, usage};
 use crate::auth::{Admin, ApiKey, Scopes};
 use crate::clock::Timestamp;
-use crate::http::idempotency::{ADMIN_SCOPE, IdempotencyKey, Stored, reused};
+use crate::http::idempotency::{ADMIN_SCOPE, Created, IdempotencyKey, Stored, replay, reused};
 use crate::http::openapi::Answer;
 use crate::http::page::{Page, PageRequest};
 use crate::http::query::{NoQuery, Query};
@@ -397,11 +397,4 @@ pub(super) fn checked_name(name: &str) -> Result<String, Problem> {
 
 pub(super) fn stored(view: &impl Serialize) -> Stored {
     Stored { status: StatusCode::CREATED.as_u16(), body: serde_json::to_string(view).unwrap_or_default() }
-}
-
-pub(super) fn replay(stored: &Stored) -> HttpResponseBuilder {
-    let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::CREATED);
-    let mut response = HttpResponse::build(status);
-    response.insert_header(("Idempotency-Replayed", "true")).content_type("application/json");
-    response
 }

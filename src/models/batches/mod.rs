@@ -38,6 +38,7 @@ use super::{Call, Reply};
 use crate::clock::Clock;
 use crate::db::{self, Db};
 use crate::http::Problem;
+use crate::http::idempotency::{Created, IdempotencyKey, once};
 use crate::id::IdSource;
 use crate::jobs::Jobs;
 use run::Running;
@@ -169,9 +170,13 @@ impl Batches {
         self.0.look.notify_one();
     }
 
-    async fn create(&self, batch: Batch) -> Result<Result<Batch, NotMade>, db::Error> {
+    async fn create(
+        &self,
+        batch: Batch,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Created<Result<Batch, NotMade>>, db::Error> {
         let now = batch.times.created;
-        let work = move |tx: &db::Tx<'_>| {
+        let insert = move |tx: &db::Tx<'_>| {
             let file = super::files::sql::get(tx, batch.tenant, batch.input, now)?;
             let Some(file) = file else { return Ok(Err(NotMade::NoFile)) };
             if file.purpose != super::files::BATCH {
@@ -183,9 +188,11 @@ impl Batches {
             sql::insert(tx, &batch)?;
             Ok(Ok(batch.clone()))
         };
+        let answer = |made: &Result<Batch, NotMade>| made.as_ref().ok().map(routes::stored);
+        let work = move |tx: &db::Tx<'_>| once(tx, key.as_ref(), now, answer, || insert(tx).map(Some));
         let made = self.0.db.write(work).await?;
         self.0.look.notify_one();
-        Ok(made)
+        Ok(made.unwrap_or(Created::KeyReused))
     }
 
     async fn get(&self, tenant: i64, id: BatchId) -> Result<Option<Batch>, db::Error> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -13,6 +13,7 @@ use super::types::{Batch, BatchId, Counts, ENDPOINTS, Place, Status, Times, endp
 use super::view::BatchView;
 use super::{Batches, MOST_OPEN, NotMade};
 use crate::auth::{Caller, ModelsUse};
+use crate::http::idempotency::{Created, IdempotencyKey, Stored, replay, reused};
 use crate::http::openapi::Answer;
 use crate::http::query::{NoQuery, Query};
 use crate::http::{Json, Problem, Routes};
@@ -53,6 +54,7 @@ pub fn routes() -> Routes {
                 .answer(StatusCode::OK, Answer::json::<BatchView>("The batch, whose input is looked through next."))
                 .problems(StatusCode::NOT_FOUND, &["not_found"])
                 .problems(StatusCode::TOO_MANY_REQUESTS, &["queue_full"])
+                .idempotent()
         })
         .with(Method::GET, "/v1/batches", list, |it| {
             Paging::describe(it.named("listBatches", "List your batches, the newest first"), USUAL, MOST)
@@ -137,13 +139,20 @@ fn no_file(id: &str) -> Problem {
     Problem::not_found(&format!("file: {id:?}"))
 }
 
+/// The answer to the request that made a batch.
+pub(super) fn stored(batch: &Batch) -> Stored {
+    let body = serde_json::to_string(&BatchView::from(batch.clone())).unwrap_or_default();
+    Stored { status: StatusCode::OK.as_u16(), body }
+}
+
 async fn create(
     caller: Caller<ModelsUse>,
     batches: Service,
     request: HttpRequest,
     _: NoQuery,
     body: Json<CreateBody>,
-) -> Result<web::Json<BatchView>, Problem> {
+) -> Result<HttpResponse, Problem> {
+    let key = IdempotencyKey::of(&request, caller.tenant.no, &body.bytes)?;
     let payer = payer(&caller, &request)?;
     let (endpoint, input) = body.value.check()?;
     let metadata = body.value.metadata.as_ref().map(serde_json::to_string);
@@ -174,8 +183,13 @@ async fn create(
         output: None,
         error: None,
     };
-    match batches.create(batch).await? {
-        Ok(batch) => Ok(web::Json(batch.into())),
+    let made = match batches.create(batch, key).await? {
+        Created::New(made) => made,
+        Created::Replayed(stored) => return Ok(replay(&stored).body(stored.body)),
+        Created::KeyReused => return Err(reused()),
+    };
+    match made {
+        Ok(batch) => Ok(HttpResponse::Ok().json(BatchView::from(batch))),
         Err(NotMade::NoFile) => Err(no_file(&body.value.input_file_id)),
         Err(NotMade::OtherPurpose(purpose)) => {
             let detail = format!("the file is for {purpose:?}");

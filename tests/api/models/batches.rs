@@ -134,6 +134,27 @@ fn a_request_that_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn the_same_request_twice_makes_one_batch() {
+    let server = Server::real();
+    let client = server.client();
+    let file = id(&upload(&client, "a", lines(1).as_bytes(), "batch"));
+    let body = |night: &str| {
+        json!({ "input_file_id": file, "endpoint": CHAT, "completion_window": "24h", "metadata": { "night": night } })
+    };
+    let post = |body: &Value| client.post_with("/v1/batches", &[("Idempotency-Key", "nightly")], body);
+    // A refusal is not remembered.
+    let mut wrong = body("1");
+    wrong["input_file_id"] = json!("file-01990000000070008000000000000000");
+    post(&wrong).openai_error(404, "not_found", None);
+    let first = post(&body("1"));
+    let again = post(&body("1"));
+    assert_eq!(again.header("Idempotency-Replayed"), Some("true"));
+    assert_eq!(first.expect(200), again.expect(200));
+    post(&body("2")).openai_error(422, "idempotency_key_reused", None);
+    assert_eq!(client.get("/v1/batches").expect(200)["data"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
 fn a_cancelled_batch_keeps_what_it_has_and_gives_up_the_rest() {
     let bench = Bench::start();
     bench.upstream.usually(Script::hang());

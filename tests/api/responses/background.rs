@@ -23,8 +23,8 @@ fn ended(bench: &Bench, id: &str) -> Value {
 #[test]
 fn a_background_response_is_polled_until_it_is_there() {
     let bench = Bench::start();
-    let gate = Gate::new();
     for (body, number) in [(question(), 1), (own_question(), 2)] {
+        let gate = Gate::new();
         bench.upstream.usually(Script::reply("Hello there.").used(10, 5).waits_after(1, &gate));
         let begun = bench.create(&background(body));
         assert_eq!((begun["status"].as_str(), begun["background"].as_bool()), (Some("queued"), Some(true)));
