@@ -138,9 +138,7 @@ fn the_same_request_twice_makes_one_batch() {
     let server = Server::real();
     let client = server.client();
     let file = id(&upload(&client, "a", lines(1).as_bytes(), "batch"));
-    let body = |night: &str| {
-        json!({ "input_file_id": file, "endpoint": CHAT, "completion_window": "24h", "metadata": { "night": night } })
-    };
+    let body = |night: &str| json!({ "input_file_id": file, "endpoint": CHAT, "completion_window": "24h", "metadata": { "night": night } });
     let post = |body: &Value| client.post_with("/v1/batches", &[("Idempotency-Key", "nightly")], body);
     // A refusal is not remembered.
     let mut wrong = body("1");
