@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 /// What is sent.
 #[derive(Clone)]
@@ -28,6 +30,16 @@ pub enum Until {
     Count(usize),
     /// After so long.
     Time(Duration),
+}
+
+impl Until {
+    /// Whether no request comes after so many and so long.
+    fn is_over(self, number: usize, elapsed: Duration) -> bool {
+        match self {
+            Self::Count(count) => number >= count,
+            Self::Time(time) => elapsed >= time,
+        }
+    }
 }
 
 /// What a run showed.
@@ -91,14 +103,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let request = Rc::new(request);
-    let issued = Rc::new(Cell::new(0_usize));
     let latencies = Rc::new(RefCell::new(Vec::new()));
-    let start = Instant::now();
+    let (start, plan) = (Instant::now(), Plan::new(until, rate));
     let tasks: Vec<_> = streams
         .into_iter()
         .map(|stream| {
-            let plan = Plan { start, until, rate, issued: issued.clone() };
-            tokio::task::spawn_local(one_connection(stream, request.clone(), plan, latencies.clone()))
+            tokio::task::spawn_local(one_connection(stream, request.clone(), plan.clone(), latencies.clone()))
         })
         .collect();
     for task in tasks {
@@ -110,32 +120,46 @@ where
     Report { requests: latencies.len(), elapsed, latencies }
 }
 
-struct Plan {
-    start: Instant,
-    until: Until,
-    rate: Option<f64>,
-    issued: Rc<Cell<usize>>,
+/// When the requests of all connections are sent.
+#[derive(Clone)]
+enum Plan {
+    /// One after the other; so many have been.
+    AtOnce { start: Instant, until: Until, issued: Rc<Cell<usize>> },
+    /// At these moments, by whichever connection is free.
+    Steady(Rc<Mutex<UnboundedReceiver<Instant>>>),
 }
 
 impl Plan {
+    fn new(until: Until, rate: Option<f64>) -> Self {
+        let start = Instant::now();
+        let Some(rate) = rate else { return Self::AtOnce { start, until, issued: Rc::default() } };
+        let (moments, receiver) = mpsc::unbounded_channel();
+        // A thread wakes up within some tens of microseconds, a timer of the
+        // runtime within a millisecond.
+        std::thread::spawn(move || {
+            for number in 0.. {
+                let due = start + Duration::from_secs_f64(number as f64 / rate);
+                if until.is_over(number, due - start) {
+                    return;
+                }
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                if moments.send(due).is_err() {
+                    return;
+                }
+            }
+        });
+        Self::Steady(Rc::new(Mutex::new(receiver)))
+    }
+
     /// The moment from which the next request counts; `None` at the end.
     async fn next(&self) -> Option<Instant> {
-        let number = self.issued.get();
-        let due = self.rate.map(|rate| self.start + Duration::from_secs_f64(number as f64 / rate));
-        let over = match self.until {
-            Until::Count(count) => number >= count,
-            Until::Time(time) => due.unwrap_or_else(Instant::now) >= self.start + time,
-        };
-        if over {
-            return None;
-        }
-        self.issued.set(number + 1);
-        match due {
-            Some(due) => {
-                tokio::time::sleep_until(due.into()).await;
-                Some(due)
+        match self {
+            Self::AtOnce { start, until, issued } => {
+                let (number, now) = (issued.get(), Instant::now());
+                issued.set(number + 1);
+                (!until.is_over(number, now - *start)).then_some(now)
             }
-            None => Some(Instant::now()),
+            Self::Steady(moments) => moments.lock().await.recv().await,
         }
     }
 }

@@ -45,7 +45,11 @@ impl Request {
             Body::Form(form) => {
                 let text = |name: &str| form.parts.iter().find(|part| part.name == name).map(|part| &part.body);
                 let model = text("model").map(|model| String::from_utf8_lossy(model).into_owned());
-                let stream = text("stream").is_some_and(|stream| stream.as_ref() == b"true");
+                let stream = match text("stream").map(|stream| &stream[..]) {
+                    None | Some(b"false") => false,
+                    Some(b"true") => true,
+                    Some(_) => return Err(Problem::invalid("/stream", "must be true or false")),
+                };
                 let model = named(model)?;
                 Ok(Self { endpoint, model, stream, hides_usage: false, content: Content::Form(form) })
             }

@@ -14,6 +14,7 @@ use super::lines::Lines;
 use super::types::{Counts, Place as LinePlace, Times};
 use super::*;
 use crate::clock::Timestamp;
+use crate::http::idempotency::Created;
 use crate::models::files::{BATCH, Bound, CHUNK, FileId, FileRow, NewFile};
 use crate::models::testing::Place;
 use crate::models::{Answer, Body, Receipt};
@@ -144,7 +145,8 @@ impl Bench {
             output: None,
             error: None,
         };
-        assert!(batches.create(batch).await.expect("writes").is_ok());
+        let made = batches.create(batch, None).await.expect("writes");
+        assert!(matches!(made, Created::New(Ok(_))));
         id
     }
 

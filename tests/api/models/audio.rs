@@ -33,6 +33,12 @@ fn a_form_without_a_recording_or_with_too_long_a_one_is_refused() {
     let path = "/v1/audio/transcriptions";
     let model = [("model", "openai/whisper-1")];
     send_form(&bench.client, path, None, &model).openai_error(400, "invalid_request", Some("file"));
+    let perhaps = [("model", "openai/whisper-1"), ("stream", "perhaps")];
+    send_form(&bench.client, path, Some(("a.wav", b"a")), &perhaps).openai_error(
+        400,
+        "invalid_request",
+        Some("stream"),
+    );
     let sound = vec![0; 26 << 20];
     send_form(&bench.client, path, Some(("a.wav", &sound)), &model).openai_error(413, "payload_too_large", None);
     bench.client.post(path, &json!({})).openai_error(415, "unsupported_media_type", None);
