@@ -16,8 +16,12 @@ TOOLS = [
 def filter_case(context, case):
     """Headers that a service does not know are no fault of a request. A form has
     only texts and files: a number in it is a text, an empty array a field that
-    is not there.
+    is not there. So has what `metadata.KEY` asks for in a query.
     """
+    for name, value in (case.query or {}).items():
+        texts = value.values() if isinstance(value, dict) else [value]
+        if name.startswith("metadata.") and not all(isinstance(text, str) for text in texts):
+            return False
     if case.media_type == "multipart/form-data" and isinstance(case.body, dict):
         if not all(isinstance(value, (str, bytes)) for value in case.body.values()):
             return False
