@@ -5,8 +5,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::form::WholeForm;
-use super::routes::{MODEL_BODY, Passed, answered, called, response};
-use super::{Body, Call, Endpoint, Gateway, payer};
+use super::routes::{MODEL_BODY, Passed, answered, called, pass_on};
+use super::{Body, Endpoint, Gateway};
 use crate::auth::{Caller, ModelsUse};
 use crate::http::openapi::Answer;
 use crate::http::query::NoQuery;
@@ -79,13 +79,7 @@ async fn transcribe(
     if form.file("file").is_none() {
         return Err(Problem::invalid("/file", "is missing"));
     }
-    let call = Call {
-        endpoint: Endpoint::AudioTranscriptions,
-        body: Body::Form(form),
-        payer: payer(&caller, &request)?,
-        test: caller.key.test,
-    };
-    gateway.call(call).await.map(response)
+    pass_on(&gateway, &caller, &request, Endpoint::AudioTranscriptions, Body::Form(form)).await
 }
 
 async fn speak(
@@ -95,11 +89,5 @@ async fn speak(
     _: NoQuery,
     body: Json<Passed, MODEL_BODY>,
 ) -> Result<HttpResponse, Problem> {
-    let call = Call {
-        endpoint: Endpoint::AudioSpeech,
-        body: Body::Json(body.bytes),
-        payer: payer(&caller, &request)?,
-        test: caller.key.test,
-    };
-    gateway.call(call).await.map(response)
+    pass_on(&gateway, &caller, &request, Endpoint::AudioSpeech, Body::Json(body.bytes)).await
 }

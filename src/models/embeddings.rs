@@ -4,8 +4,8 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
-use super::routes::{MODEL_BODY, Passed, answered, called, response};
-use super::{Body, Call, Endpoint, Gateway, payer};
+use super::routes::{MODEL_BODY, Passed, answered, called, pass_on};
+use super::{Body, Endpoint, Gateway};
 use crate::auth::{Caller, ModelsUse};
 use crate::http::query::NoQuery;
 use crate::http::{Json, Problem, Routes};
@@ -30,11 +30,5 @@ async fn embed(
     _: NoQuery,
     body: Json<Passed, MODEL_BODY>,
 ) -> Result<HttpResponse, Problem> {
-    let call = Call {
-        endpoint: Endpoint::Embeddings,
-        body: Body::Json(body.bytes),
-        payer: payer(&caller, &request)?,
-        test: caller.key.test,
-    };
-    gateway.call(call).await.map(response)
+    pass_on(&gateway, &caller, &request, Endpoint::Embeddings, Body::Json(body.bytes)).await
 }

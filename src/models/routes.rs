@@ -126,6 +126,18 @@ pub fn response(reply: Reply) -> HttpResponse {
     }
 }
 
+/// Makes the call that a client asks for.
+pub(super) async fn pass_on(
+    gateway: &Gateway,
+    caller: &Caller<ModelsUse>,
+    request: &HttpRequest,
+    endpoint: Endpoint,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let call = Call { endpoint, body, payer: payer::payer(caller, request)?, test: caller.key.test };
+    gateway.call(call).await.map(response)
+}
+
 async fn chat(
     caller: Caller<ModelsUse>,
     gateway: web::Data<Gateway>,
@@ -133,13 +145,7 @@ async fn chat(
     _: NoQuery,
     body: Json<Passed, MODEL_BODY>,
 ) -> Result<HttpResponse, Problem> {
-    let call = Call {
-        endpoint: Endpoint::ChatCompletions,
-        body: Body::Json(body.bytes),
-        payer: payer::payer(&caller, &request)?,
-        test: caller.key.test,
-    };
-    gateway.call(call).await.map(response)
+    pass_on(&gateway, &caller, &request, Endpoint::ChatCompletions, Body::Json(body.bytes)).await
 }
 
 /// A model that can be named.

@@ -5,7 +5,7 @@
 use serde_json::value::RawValue;
 
 use super::Fields;
-use super::count::{Count, decoded, unknown_price};
+use super::count::{Count, FRAME, decoded, unknown_price};
 use super::tools;
 use crate::http::Problem;
 use crate::models::json::{self, Entries};
@@ -14,8 +14,6 @@ use crate::models::json::{self, Entries};
 const MESSAGE: u64 = 3;
 /// Tokens that the answer is begun with.
 const PRIMING: u64 = 3;
-/// What a part of a message may add to its text.
-const PART: u64 = 16;
 
 /// Fields that the model does not read.
 const SILENT: &[&str] = &[
@@ -68,7 +66,7 @@ pub(super) fn count(body: &Fields, count: &mut Count<'_>) -> Result<(), Problem>
             "functions" => tools::count_functions(value, count)?,
             silent if SILENT.contains(&silent) => {}
             // Whatever it is, what is read of it has no more tokens than bytes.
-            _ => count.at_most(json::bytes(value).saturating_add(PART)),
+            _ => count.at_most(json::bytes(value).saturating_add(FRAME)),
         }
     }
     speaks(body, count)
@@ -94,25 +92,9 @@ fn message(fields: &Entries<'_>, count: &mut Count<'_>) -> Result<(), Problem> {
                 count.exact(1);
             }
             ("role" | "content", Some(text)) => count.text(&text),
-            ("content", None) => content(value, count)?,
-            _ => count.at_most(json::bytes(value).saturating_add(PART)),
+            ("content", None) => count.parts(value, "/content", part)?,
+            _ => count.at_most(json::bytes(value).saturating_add(FRAME)),
         }
-    }
-    Ok(())
-}
-
-/// Content in parts.
-fn content(raw: &RawValue, count: &mut Count<'_>) -> Result<(), Problem> {
-    let Some(parts) = json::items(raw) else {
-        count.at_most(json::bytes(raw));
-        return Ok(());
-    };
-    if parts.len() > 1 {
-        // Texts that are joined can have some tokens more where they meet.
-        count.at_most(PART.saturating_mul(json::length(parts.len())));
-    }
-    for (place, raw) in parts.into_iter().enumerate() {
-        part(raw, count).map_err(|problem| problem.within(&format!("/content/{place}")))?;
     }
     Ok(())
 }
@@ -144,7 +126,7 @@ fn part(raw: &RawValue, count: &mut Count<'_>) -> Result<(), Problem> {
         }
     }
     if !is_text {
-        count.at_most(PART);
+        count.at_most(FRAME);
     } else if !count.price.vocabulary().is_known() {
         count.at_most(1);
     }

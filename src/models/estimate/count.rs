@@ -1,14 +1,17 @@
 //! Adding up what a request can be counted as.
 
+use serde_json::value::RawValue;
+
 use crate::http::Problem;
-use crate::models::json::length;
+use crate::models::json::{self, length};
 use crate::models::price::Price;
 
 /// Bytes of compressed audio that make at least one token. The providers count
 /// 10 to 32 tokens a second, and codecs of speech need some 750 bytes for one.
 const AUDIO_BYTES: u64 = 8;
-/// What a message may bring along where its model's frame is not known.
-const FRAME: u64 = 16;
+/// What a message may bring along where its model's frame is not known, and what
+/// a part may add to its text.
+pub(super) const FRAME: u64 = 16;
 
 /// Tokens of input: at most, and how many of them are certain.
 pub(super) struct Count<'a> {
@@ -47,6 +50,27 @@ impl<'a> Count<'a> {
     /// The frame of a message or of the whole: this many tokens where it is known.
     pub(super) fn frame(&mut self, tokens: u64) {
         if self.price.vocabulary().is_known() { self.exact(tokens) } else { self.at_most(tokens.max(FRAME)) }
+    }
+
+    /// Content in parts, each counted by `part`.
+    pub(super) fn parts(
+        &mut self,
+        raw: &RawValue,
+        pointer: &str,
+        part: impl Fn(&RawValue, &mut Self) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        let Some(parts) = json::items(raw) else {
+            self.at_most(json::bytes(raw));
+            return Ok(());
+        };
+        if parts.len() > 1 {
+            // Texts that are joined can have some tokens more where they meet.
+            self.at_most(FRAME.saturating_mul(length(parts.len())));
+        }
+        for (place, raw) in parts.into_iter().enumerate() {
+            part(raw, self).map_err(|problem| problem.within(&format!("{pointer}/{place}")))?;
+        }
+        Ok(())
     }
 
     /// An image, wherever it is.

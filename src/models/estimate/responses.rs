@@ -3,13 +3,11 @@
 use serde_json::value::RawValue;
 
 use super::Fields;
-use super::count::{Count, decoded};
+use super::count::{Count, FRAME, decoded};
 use super::tools;
 use crate::http::Problem;
 use crate::models::json::{self, Entries};
 
-/// What an item or a part of one may add to its text.
-const FRAME: u64 = 16;
 /// Tokens of a message besides its texts, and those that the answer is begun with.
 const MESSAGE: u64 = 3;
 
@@ -90,7 +88,7 @@ fn item(raw: &RawValue, fields: &Entries<'_>, count: &mut Count<'_>) -> Result<(
                 match (&**name, json::text(value)) {
                     ("type" | "id" | "status", _) => {}
                     ("role" | "content", Some(text)) => count.text(&text),
-                    ("content", None) => content(value, "/content", count)?,
+                    ("content", None) => count.parts(value, "/content", part)?,
                     _ => count.at_most(json::bytes(value).saturating_add(FRAME)),
                 }
             }
@@ -99,7 +97,7 @@ fn item(raw: &RawValue, fields: &Entries<'_>, count: &mut Count<'_>) -> Result<(
             count.at_most(FRAME);
             for (name, value) in &fields.0 {
                 match (&**name, json::text(value)) {
-                    ("output", None) => content(value, "/output", count)?,
+                    ("output", None) => count.parts(value, "/output", part)?,
                     _ => count.at_most(json::bytes(value)),
                 }
             }
@@ -109,22 +107,6 @@ fn item(raw: &RawValue, fields: &Entries<'_>, count: &mut Count<'_>) -> Result<(
         }
         // It refers to something, or is what the provider's own tools left.
         Some(_) => count.open("an item of this type"),
-    }
-    Ok(())
-}
-
-/// Content in parts.
-fn content(raw: &RawValue, pointer: &str, count: &mut Count<'_>) -> Result<(), Problem> {
-    let Some(parts) = json::items(raw) else {
-        count.at_most(json::bytes(raw));
-        return Ok(());
-    };
-    if parts.len() > 1 {
-        // Texts that are joined can have some tokens more where they meet.
-        count.at_most(FRAME.saturating_mul(json::length(parts.len())));
-    }
-    for (place, raw) in parts.into_iter().enumerate() {
-        part(raw, count).map_err(|problem| problem.within(&format!("{pointer}/{place}")))?;
     }
     Ok(())
 }
