@@ -9,7 +9,7 @@ use actix_http::Request;
 use actix_web::body::BoxBody;
 use actix_web::dev::{Service, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::http::{Method, Uri, header};
+use actix_web::http::{Method, StatusCode, Uri, header};
 use actix_web::middleware::from_fn;
 use actix_web::rt::System;
 use actix_web::test::{TestRequest, init_service};
@@ -73,8 +73,8 @@ impl House {
 }
 
 /// A request as it stands on the wire, without its version: `METHOD path`, the
-/// headers, an empty line, the body. Nothing may be answered with 5xx, and every
-/// refusal has the one shape.
+/// headers, an empty line, the body. Nothing may fail in this service, and every
+/// refusal is whole in one of the two forms that errors have.
 pub fn request(input: &[u8]) {
     let Some(request) = read(input) else { return };
     let head = request.method() == Method::HEAD;
@@ -83,20 +83,40 @@ pub fn request(input: &[u8]) {
         house.system.block_on(async {
             let answer = (house.call)(request).await.unwrap_or_else(|error| panic!("no answer: {error}"));
             let status = answer.status();
-            assert!(!status.is_server_error(), "answered with {status}");
             let kind = answer.headers().get(header::CONTENT_TYPE).cloned();
+            let kind = kind.as_ref().map_or(&[][..], HeaderValue::as_bytes);
             // A stream goes on for as long as its job.
-            if kind.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
+            if kind.starts_with(b"text/event-stream") {
                 return;
             }
             let body = actix_web::body::to_bytes(answer.into_body()).await.unwrap_or_default();
-            if status.is_client_error() && !head {
-                assert_eq!(kind.as_ref().map(HeaderValue::as_bytes), Some(&b"application/problem+json"[..]));
-                let problem: serde_json::Value = serde_json::from_slice(&body).expect("a problem is JSON");
-                assert_eq!(problem["status"], status.as_u16());
+            if head {
+                assert!(!status.is_server_error(), "answered with {status}");
+            } else if !status.is_success() && !status.is_redirection() {
+                refused(status, kind, &body);
             }
         });
     });
+}
+
+/// A problem, or where clients of `OpenAI`'s interface call, an error as they read it.
+fn refused(status: StatusCode, kind: &[u8], body: &[u8]) {
+    let body: serde_json::Value = serde_json::from_slice(body).expect("a refusal is JSON");
+    match kind {
+        b"application/problem+json" => {
+            assert!(!status.is_server_error(), "{status}: {body}");
+            assert_eq!(body["status"], status.as_u16(), "{body}");
+            assert!(body["code"].is_string() && body["detail"].is_string(), "{body}");
+        }
+        b"application/json" => {
+            let error = &body["error"];
+            assert!(error["message"].is_string() && error["type"].is_string(), "{body}");
+            let code = error["code"].as_str().expect("a code");
+            // A provider that an input has set up does not answer, and that is its fault.
+            assert!(!status.is_server_error() || code.starts_with("provider_"), "{status}: {body}");
+        }
+        _ => panic!("refused with {status} as {}: {body}", kind.escape_ascii()),
+    }
 }
 
 fn read(input: &[u8]) -> Option<Request> {
