@@ -366,6 +366,13 @@ impl Ledger {
         standings.into_iter().map(with_reset).collect()
     }
 
+    /// The least that any budget of a payer has left; `None` where none is limited.
+    pub fn left(&mut self, now: Timestamp, payer: &Payer) -> Option<Usd> {
+        let frame = self.calendar.frame(now);
+        let places = self.places(&frame, payer).into_iter().flatten();
+        places.filter_map(|place| place.standing().left()).min()
+    }
+
     /// How the service's day stands.
     pub fn service(&mut self, now: Timestamp) -> Standing {
         let frame = self.calendar.frame(now);

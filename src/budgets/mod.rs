@@ -264,8 +264,7 @@ impl Budgets {
     /// start it is not known what it has spent before.
     #[must_use]
     pub fn left(&self, payer: &Payer) -> Option<Usd> {
-        let standings = self.0.ledger().standings(self.0.clock.now(), payer);
-        standings.iter().filter_map(Standing::left).min()
+        self.0.ledger().left(self.0.clock.now(), payer)
     }
 
     /// What happens to a tenant's calls that its budget cannot pay.

@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::price::Price;
 use super::provider::Step;
 use super::relay;
-use super::request::Request;
+use super::request::{Request, Written};
 use super::usage;
 use super::{Answer, Endpoint, Inner, Receipt, Reply};
 use crate::budgets::{Payer, Reservation, Spent, Tokens};
@@ -109,67 +109,61 @@ impl Asked {
 /// The outer ones are ours, the inner one is the provider's.
 pub(super) async fn attempt(
     asked: Asked,
+    written: Written,
     reservation: Reservation,
     times: &mut Times,
 ) -> Result<Result<Reply, Failure>, Problem> {
     if asked.request.stream && asked.step.provider.settings.on_hangup == OnHangup::Cancel {
-        return make(asked, reservation, times).await;
+        return Ok(make(asked, written, reservation, times).await);
     }
     let began = Instant::now();
     let so_far = *times;
     let made = async move {
         let mut times = so_far;
-        make(asked, reservation, &mut times).await
+        make(asked, written, reservation, &mut times).await
     };
     let outcome = tokio::spawn(made).await.map_err(|error| Problem::internal(format!("a call to a model: {error}")))?;
-    if outcome.as_ref().is_ok_and(Result::is_err) {
+    if outcome.is_err() {
         times.waited += began.elapsed();
     }
-    outcome
+    Ok(outcome)
 }
 
-async fn make(asked: Asked, reservation: Reservation, times: &mut Times) -> Result<Result<Reply, Failure>, Problem> {
+async fn make(asked: Asked, written: Written, reservation: Reservation, times: &mut Times) -> Result<Reply, Failure> {
     let provider = asked.step.provider.clone();
     let settings = &provider.settings;
-    let (content_type, body) = match asked.request.written(&asked.step.model) {
-        Ok(written) => written,
-        Err(problem) => {
-            reservation.release();
-            return Err(problem);
-        }
-    };
     let (limit, what) = if asked.request.stream {
         (settings.first_token, "the first byte of its answer")
     } else {
         (settings.total, "its answer")
     };
     let began = Instant::now();
+    let Written { content_type, body } = written;
     let send = provider.pool.send(Method::POST, asked.request.endpoint.path(), headers(&asked, &content_type), body);
     let sent = timeout(limit, send).await;
     times.waited += began.elapsed();
     let response = match sent {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Ok(Err(asked.failed(reservation, Failure::no_answer(&provider.name, &error)))),
-        Err(_) => return Ok(Err(asked.failed(reservation, Failure::timeout(&provider.name, what, limit)))),
+        Ok(Err(error)) => return Err(asked.failed(reservation, Failure::no_answer(&provider.name, &error))),
+        Err(_) => return Err(asked.failed(reservation, Failure::timeout(&provider.name, what, limit))),
     };
     let status = response.status().as_u16();
     if !response.status().is_success() {
         let now = asked.gateway.clock.now();
         return match Failure::of_status(&provider.name, status, response.headers(), now) {
-            Some(failure) => Ok(Err(asked.failed(reservation, failure))),
-            None => Ok(Ok(refused(asked, reservation, response, times).await)),
+            Some(failure) => Err(asked.failed(reservation, failure)),
+            None => Ok(refused(asked, reservation, response, times).await),
         };
     }
     let left = limit.saturating_sub(began.elapsed());
     let is_stream = asked.request.stream && content_type_of(&response).starts_with("text/event-stream");
     let waiting = Instant::now();
-    let outcome = if is_stream {
+    if is_stream {
         asked.gateway.metrics.first_byte(&provider.name, began.elapsed());
         relay::begin(asked, reservation, response, left, times).await
     } else {
         whole(asked, reservation, response, left, times, waiting).await
-    };
-    Ok(outcome)
+    }
 }
 
 fn headers(asked: &Asked, content_type: &str) -> HeaderMap {

@@ -12,7 +12,7 @@ use super::estimate::Estimate;
 use super::failure::{Again, Failure};
 use super::price::Price;
 use super::provider::{LOW_COST, Route, Step};
-use super::request::Request;
+use super::request::{Request, Written};
 use super::{Call, Endpoint, Inner, Reply, echo};
 use crate::budgets::{OnExhausted, Payer, Planned, Refused, Reservation, Tokens};
 use crate::http::Problem;
@@ -62,6 +62,7 @@ impl From<Problem> for Stop {
 /// What a call is about to be made with.
 struct Paid {
     request: Request,
+    written: Written,
     estimate: Estimate,
     reservation: Reservation,
 }
@@ -162,7 +163,7 @@ impl Inner {
                 payer: payer.clone(),
                 _permit: permit,
             };
-            let failure = match attempt(asked, paid.reservation, times).await? {
+            let failure = match attempt(asked, paid.written, paid.reservation, times).await? {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
@@ -188,16 +189,9 @@ impl Inner {
     /// pay for all of it and the tenant wants it so.
     async fn pay(&self, step: &Step, request: &Request, payer: &Payer, price: &Arc<Price>) -> Result<Paid, Stop> {
         let estimate = estimate(request, price).await?;
-        let plan = |amount: Usd| Planned {
-            model: step.model.clone(),
-            provider: step.provider.name.clone(),
-            purpose: request.endpoint.purpose(),
-            amount,
-        };
-        let refused = match self.budgets.reserve(payer, plan(estimate.most)).await {
-            Ok(reservation) => return Ok(Paid { request: request.clone(), estimate, reservation }),
-            Err(refused @ Refused::Exhausted(_)) => refused,
-            Err(refused) => return Err(Stop::Unpaid(refused)),
+        let refused = match self.reserve(step, request.clone(), payer, estimate).await {
+            Err(Stop::Unpaid(refused @ Refused::Exhausted(_))) => refused,
+            ended => return ended,
         };
         if self.budgets.on_exhausted(payer.tenant) != OnExhausted::Clamp {
             return Err(Stop::Unpaid(refused));
@@ -206,9 +200,26 @@ impl Inner {
         let Some(output) = affordable(price, &estimate, left) else { return Err(Stop::Unpaid(refused)) };
         let Some(request) = request.limited(output, &step.model) else { return Err(Stop::Unpaid(refused)) };
         let estimate = self::estimate(&request, price).await?;
-        match self.budgets.reserve(payer, plan(estimate.most)).await {
-            Ok(reservation) => Ok(Paid { request, estimate, reservation }),
-            Err(refused) => Err(Stop::Unpaid(refused)),
+        self.reserve(step, request, payer, estimate).await
+    }
+
+    /// Reserves what the call can cost, and writes the request while that comes to disk.
+    async fn reserve(&self, step: &Step, request: Request, payer: &Payer, estimate: Estimate) -> Result<Paid, Stop> {
+        let planned = Planned {
+            model: step.model.clone(),
+            provider: step.provider.name.clone(),
+            purpose: request.endpoint.purpose(),
+            amount: estimate.most,
+        };
+        let write = async { request.written(&step.model) };
+        let (reserved, written) = tokio::join!(self.budgets.reserve(payer, planned), write);
+        let reservation = reserved.map_err(Stop::Unpaid)?;
+        match written {
+            Ok(written) => Ok(Paid { request, written, estimate, reservation }),
+            Err(problem) => {
+                reservation.release();
+                Err(problem.into())
+            }
         }
     }
 

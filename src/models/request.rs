@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::estimate::{self, Estimate, Fields};
@@ -30,8 +31,32 @@ pub(super) struct Request {
 
 #[derive(Clone)]
 enum Content {
-    Json(Fields),
+    Json(Arc<Fields>),
     Form(Form),
+}
+
+/// What a provider is sent.
+pub(super) struct Written {
+    pub content_type: String,
+    pub body: Bytes,
+}
+
+/// Fields with a provider's own name for the model.
+struct Renamed<'a> {
+    model: &'a str,
+    fields: &'a Fields,
+}
+
+impl Serialize for Renamed<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let others = self.fields.iter().filter(|(name, _)| *name != "model");
+        let mut object = to.serialize_map(None)?;
+        object.serialize_entry("model", self.model)?;
+        for (name, value) in others {
+            object.serialize_entry(name, value)?;
+        }
+        object.end()
+    }
 }
 
 impl Request {
@@ -62,7 +87,7 @@ impl Request {
         let model = named(field::<Option<String>>(&fields, "model", "a text")?.flatten())?;
         let stream = field::<Option<bool>>(&fields, "stream", "true or false")?.flatten().unwrap_or_default();
         let hides_usage = stream && endpoint == Endpoint::ChatCompletions && ask_for_usage(&mut fields)?;
-        Ok(Self { endpoint, model, stream, hides_usage, content: Content::Json(fields) })
+        Ok(Self { endpoint, model, stream, hides_usage, content: Content::Json(fields.into()) })
     }
 
     /// Bytes of what has to be counted.
@@ -86,31 +111,32 @@ impl Request {
     pub(super) fn limited(&self, output: u64, model: &Arc<str>) -> Option<Self> {
         let Content::Json(fields) = &self.content else { return None };
         let choices = field::<Option<u64>>(fields, "n", "").ok()?.flatten().unwrap_or(1).max(1);
-        let mut limited = fields.clone();
+        let mut limited = Fields::clone(fields);
         // Which field it is depends on the model that is asked.
         limited.insert("model".into(), to_raw_value(&**model).ok()?);
         estimate::with_output_limit(self.endpoint, &mut limited, output / choices);
-        Some(Self { content: Content::Json(limited), ..self.clone() })
+        Some(Self { content: Content::Json(limited.into()), ..self.clone() })
     }
 
     /// The fields, for the built-in model; of a form none.
     pub(super) fn json(&self) -> serde_json::Value {
         match &self.content {
-            Content::Json(fields) => serde_json::to_value(fields).unwrap_or_default(),
+            Content::Json(fields) => serde_json::to_value(&**fields).unwrap_or_default(),
             Content::Form(_) => serde_json::Value::Null,
         }
     }
 
     /// As a provider is sent it, with its own name for the model.
-    pub(super) fn written(&self, model: &Arc<str>) -> Result<(String, Bytes), Problem> {
+    pub(super) fn written(&self, model: &Arc<str>) -> Result<Written, Problem> {
         match &self.content {
             Content::Json(fields) => {
-                let mut fields = fields.clone();
-                fields.insert("model".into(), to_raw_value(&**model).map_err(Problem::internal)?);
-                let body = serde_json::to_vec(&fields).map_err(Problem::internal)?;
-                Ok(("application/json".into(), body.into()))
+                let body = serde_json::to_vec(&Renamed { model, fields }).map_err(Problem::internal)?;
+                Ok(Written { content_type: "application/json".into(), body: body.into() })
             }
-            Content::Form(form) => Ok(form.encode(model)),
+            Content::Form(form) => {
+                let (content_type, body) = form.encode(model);
+                Ok(Written { content_type, body })
+            }
         }
     }
 }
@@ -155,8 +181,8 @@ mod tests {
     }
 
     fn written(body: &'static str) -> serde_json::Value {
-        let (_, body) = read(body).expect("a request").written(&"m".into()).expect("a body");
-        serde_json::from_slice(&body).expect("JSON")
+        let written = read(body).expect("a request").written(&"m".into()).expect("a body");
+        serde_json::from_slice(&written.body).expect("JSON")
     }
 
     #[test]

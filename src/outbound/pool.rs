@@ -2,10 +2,11 @@
 //! who ask it often: opening one for each request would take longer than many
 //! an answer. Every new connection is checked as all others are.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::runtime;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use url::Url;
@@ -31,7 +33,7 @@ use super::{AGENT, Inner, Outbound, OutboundError, connect};
 const KEPT: Duration = Duration::from_secs(45);
 /// How long a connection may take, TLS included.
 const CONNECTED: Duration = Duration::from_secs(15);
-/// Connections that are kept for later.
+/// Connections of one runtime that are kept for later.
 const KEPT_CONNECTIONS: usize = 256;
 
 /// Why there is no answer.
@@ -47,9 +49,17 @@ pub enum NoAnswer {
 
 /// Kept connections to the origin of one URL. Clones share them.
 #[derive(Clone)]
-pub struct Pool {
-    client: Client<Connector, Full<Bytes>>,
-    base: Url,
+pub struct Pool(Arc<Kept>);
+
+type Connections = Client<Connector, Full<Bytes>>;
+
+struct Kept {
+    /// A connection is driven by the runtime on which it was opened, and each
+    /// thread that answers requests has one of its own. Used from another one,
+    /// every request and every answer would wake that thread, too, and wait
+    /// while it has something else to do.
+    connections: RwLock<HashMap<runtime::Id, Connections>>,
+    connector: Connector,
     host: HeaderValue,
 }
 
@@ -64,19 +74,32 @@ impl Outbound {
         let host = &base[url::Position::BeforeHost..url::Position::AfterPort];
         let host = HeaderValue::from_str(host).map_err(|_| OutboundError::InvalidUrl("its host is none".into()))?;
         let connector = Connector { way: way.0, base: Arc::new(base.clone()) };
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(KEPT)
-            .pool_max_idle_per_host(KEPT_CONNECTIONS)
-            .pool_timer(TokioTimer::new())
-            .http1_max_buf_size(HEAD_BYTES)
-            .http1_max_headers(HEAD_FIELDS)
-            .set_host(false)
-            .build(connector);
-        Ok(Pool { client, base, host })
+        Ok(Pool(Arc::new(Kept { connections: RwLock::default(), connector, host })))
     }
 }
 
 impl Pool {
+    /// The connections of the runtime that asks.
+    fn connections(&self) -> Connections {
+        let Kept { connections, connector, .. } = &*self.0;
+        let here = runtime::Handle::current().id();
+        if let Some(found) = connections.read().unwrap_or_else(PoisonError::into_inner).get(&here) {
+            return found.clone();
+        }
+        let mut connections = connections.write().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            Client::builder(TokioExecutor::new())
+                .pool_idle_timeout(KEPT)
+                .pool_max_idle_per_host(KEPT_CONNECTIONS)
+                .pool_timer(TokioTimer::new())
+                .http1_max_buf_size(HEAD_BYTES)
+                .http1_max_headers(HEAD_FIELDS)
+                .set_host(false)
+                .build(connector.clone())
+        };
+        connections.entry(here).or_insert_with(new).clone()
+    }
+
     /// Sends a request to a path below the URL and waits for the head of the
     /// answer. Dropping the answer ends the exchange.
     ///
@@ -90,20 +113,21 @@ impl Pool {
         body: Bytes,
     ) -> Result<Response<Incoming>, NoAnswer> {
         let invalid = || NoAnswer::NotSent(OutboundError::InvalidUrl("it cannot be written in a request".into()));
-        let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
+        let Kept { connector, host, .. } = &*self.0;
+        let url = format!("{}{path}", connector.base.as_str().trim_end_matches('/'));
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        request.headers_mut().insert(HOST, self.host.clone());
+        request.headers_mut().insert(HOST, host.clone());
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
-        self.client.request(request).await.map_err(|error| self.no_answer(&error))
+        self.connections().request(request).await.map_err(|error| self.no_answer(&error))
     }
 
     /// What went wrong, in the words of this room.
     fn no_answer(&self, error: &hyper_util::client::legacy::Error) -> NoAnswer {
-        let host = self.base.host_str().unwrap_or_default();
+        let host = self.0.connector.base.host_str().unwrap_or_default();
         let mut source = std::error::Error::source(error);
         let mut found = None;
         while let Some(inner) = source {
@@ -128,9 +152,9 @@ struct Connector {
 }
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = Kept;
+    type Response = Open;
     type Error = OutboundError;
-    type Future = Pin<Box<dyn Future<Output = Result<Kept, OutboundError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Open, OutboundError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), OutboundError>> {
         Poll::Ready(Ok(()))
@@ -148,21 +172,21 @@ impl tower_service::Service<Uri> for Connector {
                 })
             });
             let late = |_| OutboundError::Timeout { what: "connecting", limit: CONNECTED };
-            Ok(Kept(TokioIo::new(connected.await.map_err(late)??)))
+            Ok(Open(TokioIo::new(connected.await.map_err(late)??)))
         })
     }
 }
 
-/// A connection that is kept.
-struct Kept(TokioIo<Either<TcpStream, TlsStream<TcpStream>>>);
+/// An open connection.
+struct Open(TokioIo<Either<TcpStream, TlsStream<TcpStream>>>);
 
-impl Connection for Kept {
+impl Connection for Open {
     fn connected(&self) -> Connected {
         Connected::new()
     }
 }
 
-impl Read for Kept {
+impl Read for Open {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -172,7 +196,7 @@ impl Read for Kept {
     }
 }
 
-impl Write for Kept {
+impl Write for Open {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, io::Error>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
