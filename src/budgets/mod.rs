@@ -3,7 +3,7 @@
 //! it, so that no scope pays more than it may.
 //!
 //! Memory decides, under one lock; the disk remembers. A reservation counts once
-//! its row is on disk, and that row becomes the record of the call when it is
+//! its row is on disk; the record of the call takes that row's place when it is
 //! settled. What a process leaves reserved is settled in full by the next one.
 
 mod account;
@@ -371,6 +371,7 @@ pub enum OpenError {
 /// Settles in full what another process has reserved: the call may have been
 /// made. How many there were.
 fn recover(tx: &Tx<'_>) -> Result<usize, db::Error> {
+    sql::move_reserved(tx)?;
     let in_full = |call: Call| {
         let (at, bucket): (Timestamp, Bucket) = (call.created_at, call.hold.at);
         Settlement::in_full(call, Flag::Recovered, at, bucket)

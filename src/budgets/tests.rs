@@ -253,13 +253,28 @@ fn what_nobody_settles_is_settled_in_full() {
     std::mem::forget(lost);
     house.flush();
     let flags = "SELECT count(*) FROM model_calls WHERE flag = 'assumed' AND cost = 100000000";
-    assert_eq!((house.number(flags), house.number("SELECT count(*) FROM model_calls")), (1, 2));
+    let open = "SELECT count(*) FROM model_reservations";
+    assert_eq!((house.number(flags), house.number("SELECT count(*) FROM model_calls"), house.number(open)), (1, 1, 1));
     house.killed();
     let flags = "SELECT count(*) FROM model_calls WHERE flag = 'recovered' AND cost = 200000000";
     assert_eq!(house.number(flags), 1);
     assert_eq!(house.standing(&payer(1), Scope::TenantDay).spent, usd("0.3"));
     house.restart();
     assert_eq!(house.standing(&payer(1), Scope::TenantDay).spent, usd("0.3"), "and only once");
+}
+
+#[test]
+fn what_the_version_before_has_reserved_is_settled_in_full() {
+    let mut house = House::new(settings());
+    let row = "INSERT INTO model_calls (no, tenant_no, key_id, model, provider, purpose, state, reserved, created_at)
+               VALUES (1, 1, 'k', 'm', 'p', 'chat', 'reserved', 200000000, 0)";
+    house.runtime.block_on(house.db.write(move |tx| tx.execute(row, []))).expect("written");
+    house.killed();
+    let settled = "SELECT count(*) FROM model_calls WHERE state = 'settled' AND flag = 'recovered' AND key_id = 'k'
+                   AND reserved = 200000000 AND cost = 200000000";
+    assert_eq!(house.number(settled), 1);
+    assert_eq!(house.number("SELECT nano FROM spend_totals WHERE kind = 'key' AND id = 'k'"), 200_000_000);
+    assert_eq!(house.number("SELECT count(*) FROM model_reservations"), 0);
 }
 
 #[test]
@@ -288,7 +303,7 @@ fn of_many_at_once_as_many_pass_as_fit() {
         outcomes.into_iter().map(|outcome| outcome.expect("no panic")).partition(Result::is_ok);
     assert_eq!((held.len(), refused.len()), (142, 858));
     assert!(refused.into_iter().all(|refused| exhausted(refused).scope == Scope::TenantDay));
-    assert_eq!(house.number("SELECT count(*) FROM model_calls WHERE state = 'reserved'"), 142);
+    assert_eq!(house.number("SELECT count(*) FROM model_reservations"), 142);
     for reservation in held {
         reservation.expect("held").settle(spent(usd("0.007")));
     }
@@ -315,7 +330,10 @@ fn whoever_hangs_up_before_the_commit_pays_nothing() {
     house.runtime.block_on(house.db.write(|_| Ok(()))).expect("written");
     house.flush();
     assert_eq!(house.standing(&payer(1), Scope::TenantDay).reserved, Usd::ZERO);
-    assert_eq!(house.number("SELECT count(*) FROM model_calls"), 0);
+    assert_eq!(
+        house.number("SELECT (SELECT count(*) FROM model_calls) + (SELECT count(*) FROM model_reservations)"),
+        0
+    );
 }
 
 #[test]
@@ -390,6 +408,7 @@ fn a_deleted_tenant_leaves_what_the_service_has_spent() {
     house.flush();
     for sql in [
         "SELECT count(*) FROM model_calls",
+        "SELECT count(*) FROM model_reservations",
         "SELECT count(*) FROM spend WHERE tenant_no = 1",
         "SELECT count(*) FROM spend_daily",
         "SELECT count(*) FROM spend_totals",

@@ -239,6 +239,7 @@ mod tests {
             (9, "prices", 11_358_988_390_729_550_384),
             (10, "responses", 4_338_740_253_360_849_614),
             (11, "files", 9_027_375_174_026_954_671),
+            (12, "reservations", 2_415_481_791_375_483_849),
         ];
         for (version, name, checksum) in frozen {
             let found = embedded.iter().find(|found| found.version() == version);

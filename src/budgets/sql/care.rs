@@ -54,9 +54,8 @@ pub(in crate::budgets) fn newest_alerts(tx: &Tx<'_>) -> Result<Vec<Alert>, Error
 /// Deletes some of a deleted tenant's rows; whether there are more.
 pub(in crate::budgets) fn clear_tenant(tx: &Tx<'_>, tenant: i64, chunk: usize) -> Result<bool, Error> {
     let pieces = [
-        // What is reserved is settled first, for the service's own sums.
-        "DELETE FROM model_calls WHERE no IN
-             (SELECT no FROM model_calls WHERE tenant_no = ?1 AND state = 'settled' LIMIT ?2)",
+        // What is reserved stays until it is settled, for the service's own sums.
+        "DELETE FROM model_calls WHERE no IN (SELECT no FROM model_calls WHERE tenant_no = ?1 LIMIT ?2)",
         "DELETE FROM spend WHERE tenant_no = ?1 AND bucket IN (SELECT bucket FROM spend WHERE tenant_no = ?1 LIMIT ?2)",
         "DELETE FROM spend_daily WHERE tenant_no = ?1 AND day IN
              (SELECT day FROM spend_daily WHERE tenant_no = ?1 LIMIT ?2)",
@@ -94,7 +93,7 @@ impl Old {
     }
 }
 
-const OLD_CALLS: &str = "SELECT no FROM model_calls WHERE no < ?1 AND state = 'settled' ORDER BY no LIMIT ?2";
+const OLD_CALLS: &str = "SELECT no FROM model_calls WHERE no < ?1 ORDER BY no LIMIT ?2";
 const OLD_BUCKETS: &str = "SELECT tenant_no, bucket FROM spend WHERE bucket < ?1 LIMIT ?2";
 /// A key's total counts as long as there is the key.
 const OLD_TOTALS: &str =

@@ -26,14 +26,16 @@ const SERVICE: i64 = -1;
 
 /// The greatest row number of a call.
 pub(super) fn last_no(tx: &Tx<'_>) -> Result<i64, Error> {
-    Ok(tx.one("SELECT coalesce(max(no), 0) FROM model_calls", [], |row| row.get(0))?.unwrap_or(0))
+    let sql = "SELECT max(coalesce((SELECT max(no) FROM model_calls), 0),
+                   coalesce((SELECT max(no) FROM model_reservations), 0))";
+    Ok(tx.one(sql, [], |row| row.get(0))?.unwrap_or(0))
 }
 
 pub(super) fn insert(tx: &Tx<'_>, call: &Call) -> Result<(), Error> {
     let payer = &call.hold.payer;
     tx.execute(
-        "INSERT INTO model_calls (no, tenant_no, key_id, session, job_no, model, provider, purpose, state, reserved,
-             created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'reserved', ?9, ?10)",
+        "INSERT INTO model_reservations (no, tenant_no, key_id, session, job_no, model, provider, purpose, amount,
+             created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
             call.no,
             payer.tenant,
@@ -50,10 +52,21 @@ pub(super) fn insert(tx: &Tx<'_>, call: &Call) -> Result<(), Error> {
     Ok(())
 }
 
+/// Moves what the version before V0012 has reserved to where it belongs now.
+pub(super) fn move_reserved(tx: &Tx<'_>) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO model_reservations SELECT no, tenant_no, key_id, session, job_no, model, provider, purpose,
+             reserved, created_at FROM model_calls INDEXED BY model_calls_reserved WHERE state = 'reserved'",
+        [],
+    )?;
+    tx.execute("DELETE FROM model_calls WHERE state = 'reserved'", [])?;
+    Ok(())
+}
+
 /// Calls that nobody has settled, oldest first.
 pub(super) fn reserved(tx: &Tx<'_>) -> Result<Vec<Call>, Error> {
-    let sql = "SELECT no, tenant_no, key_id, session, job_no, model, provider, purpose, reserved, created_at
-               FROM model_calls INDEXED BY model_calls_reserved WHERE state = 'reserved' ORDER BY no";
+    let sql = "SELECT no, tenant_no, key_id, session, job_no, model, provider, purpose, amount, created_at
+               FROM model_reservations ORDER BY no";
     tx.all(sql, [], |row| {
         let text = |column| Ok::<_, RowError>(row.get::<_, Option<String>>(column)?.map(Arc::from));
         let created_at = Timestamp::from_micros(row.get(9)?);
@@ -110,23 +123,20 @@ pub(super) fn settle(tx: &Tx<'_>, settlements: &[Settlement]) -> Result<(), Erro
     let (mut sums, mut live) = (Sums::default(), BTreeMap::new());
     for settlement in settlements {
         let call = &settlement.call;
-        let Outcome::Spent(spent, flag) = settlement.outcome else {
-            tx.execute("DELETE FROM model_calls WHERE no = ?1 AND state = 'reserved'", [call.no])?;
+        let was_open = tx.execute("DELETE FROM model_reservations WHERE no = ?1", [call.no])? > 0;
+        let Outcome::Spent(spent, flag) = settlement.outcome else { continue };
+        if !was_open {
             continue;
-        };
+        }
         let tenant = call.hold.payer.tenant;
         let lives = match live.get(&tenant) {
             Some(lives) => *lives,
             None => *live.entry(tenant).or_insert(is_there(tx, tenant)?),
         };
-        let settled = if lives {
-            settle_one(tx, call, &spent, flag, settlement.at)?
-        } else {
-            tx.execute("DELETE FROM model_calls WHERE no = ?1 AND state = 'reserved'", [call.no])?
-        };
-        if settled > 0 {
-            sums.add(settlement, &spent, lives);
+        if lives {
+            record(tx, call, &spent, flag, settlement.at)?;
         }
+        sums.add(settlement, &spent, lives);
     }
     sums.write(tx, settlements.last().map_or(Timestamp::from_micros(0), |last| last.at))
 }
@@ -136,14 +146,25 @@ fn is_there(tx: &Tx<'_>, tenant: i64) -> Result<bool, Error> {
     Ok(found.is_some())
 }
 
-fn settle_one(tx: &Tx<'_>, call: &Call, spent: &Spent, flag: Option<Flag>, at: Timestamp) -> Result<usize, Error> {
+/// The record of a call.
+fn record(tx: &Tx<'_>, call: &Call, spent: &Spent, flag: Option<Flag>, at: Timestamp) -> Result<(), Error> {
     let [input, cached, output, reasoning] = counts(spent.tokens);
+    let payer = &call.hold.payer;
     tx.execute(
-        "UPDATE model_calls SET state = 'settled', cost = ?2, input_tokens = ?3, cached_tokens = ?4,
-             output_tokens = ?5, reasoning_tokens = ?6, counted_by_provider = ?7, flag = ?8, settled_at = ?9
-         WHERE no = ?1 AND state = 'reserved'",
+        "INSERT INTO model_calls (no, tenant_no, key_id, session, job_no, model, provider, purpose, state, reserved,
+             cost, input_tokens, cached_tokens, output_tokens, reasoning_tokens, counted_by_provider, flag, created_at,
+             settled_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'settled', ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         params![
             call.no,
+            payer.tenant,
+            payer.key.as_deref(),
+            payer.session.as_deref(),
+            payer.job.map(|job| job.no),
+            &*call.model,
+            &*call.provider,
+            &*call.purpose,
+            call.hold.amount.nano(),
             spent.cost.nano(),
             input,
             cached,
@@ -151,9 +172,11 @@ fn settle_one(tx: &Tx<'_>, call: &Call, spent: &Spent, flag: Option<Flag>, at: T
             reasoning,
             spent.counted_by_provider,
             flag.map(Flag::name),
+            call.created_at.micros(),
             at.micros()
         ],
-    )
+    )?;
+    Ok(())
 }
 
 impl<'a> Sums<'a> {

@@ -113,7 +113,7 @@ pub(in crate::budgets) fn report(
         format!(
             "SELECT {groups} count(*), {tokens}, {cost} FROM model_calls s LEFT JOIN tenants t ON t.no = s.tenant_no
              LEFT JOIN jobs j ON j.no = s.job_no
-             WHERE s.no >= ?4 AND s.state = 'settled' AND s.settled_at >= ?2 * 86400000000
+             WHERE s.no >= ?4 AND s.settled_at >= ?2 * 86400000000
                  AND s.settled_at < (?3 + 1) * 86400000000 AND (?1 IS NULL OR s.tenant_no = ?1) {grouped} LIMIT ?5",
             cost = sum("cost")
         )
