@@ -55,8 +55,10 @@ pub(super) fn insert(tx: &Tx<'_>, call: &Call) -> Result<(), Error> {
 /// Moves what the version before V0012 has reserved to where it belongs now.
 pub(super) fn move_reserved(tx: &Tx<'_>) -> Result<(), Error> {
     tx.execute(
-        "INSERT INTO model_reservations SELECT no, tenant_no, key_id, session, job_no, model, provider, purpose,
-             reserved, created_at FROM model_calls INDEXED BY model_calls_reserved WHERE state = 'reserved'",
+        "INSERT INTO model_reservations (no, tenant_no, key_id, session, job_no, model, provider, purpose, amount,
+             created_at)
+         SELECT no, tenant_no, key_id, session, job_no, model, provider, purpose, reserved, created_at
+         FROM model_calls INDEXED BY model_calls_reserved WHERE state = 'reserved'",
         [],
     )?;
     tx.execute("DELETE FROM model_calls WHERE state = 'reserved'", [])?;

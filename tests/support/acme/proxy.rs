@@ -306,8 +306,13 @@ impl Shared {
             Some(Fault::Status(status)) => Some(Response { status: *status, headers: Vec::new(), body: String::new() }),
             Some(Fault::Cut | Fault::Hang) => None,
             Some(Fault::LoseAnswer) => {
-                self.usual(kind, &path, &payload, request)?;
-                None
+                let response = self.usual(kind, &path, &payload, request)?;
+                // What pebble refuses, such as a nonce, it has not done: the next answer is lost.
+                let refused = response.status >= 400;
+                if refused {
+                    self.set_again(kind);
+                }
+                Some(response).filter(|_| refused)
             }
         };
         let (status, location) = response.as_ref().map_or((0, String::new()), |it| (it.status, it.header("Location")));
@@ -325,6 +330,14 @@ impl Shared {
         let trap = traps.iter_mut().find(|trap| trap.kind == kind && trap.times > 0)?;
         trap.times -= 1;
         Some(trap.fault.clone())
+    }
+
+    /// The trap that has just snapped is for the next one.
+    fn set_again(&self, kind: Kind) {
+        let mut traps = lock(&self.traps);
+        if let Some(trap) = traps.iter_mut().find(|trap| trap.kind == kind && matches!(trap.fault, Fault::LoseAnswer)) {
+            trap.times += 1;
+        }
     }
 
     fn usual(&self, kind: Kind, path: &str, payload: &Value, request: &Request) -> Option<Response> {
