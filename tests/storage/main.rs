@@ -40,12 +40,13 @@ fn call(program: &str, arguments: &[&str]) {
     assert!(done.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// A testbed on so small a disk, with a ballast on it that can be thrown out.
+/// A testbed on so small a disk, with a ballast on it that can be thrown out: as
+/// much as it takes to bring a log of all the rest into the database.
 fn on_small_disk() -> (Mount, PathBuf, support::Server) {
     let folder = TempDir::new().expect("a folder");
-    let mount = Mount::new(&folder.path().join("data"), "size=8m");
+    let mount = Mount::new(&folder.path().join("data"), "size=10m");
     let ballast = mount.0.join("ballast");
-    std::fs::write(&ballast, vec![0; 3 << 20]).expect("written");
+    std::fs::write(&ballast, vec![0; 5 << 20]).expect("written");
     let server = Setup::testbed().env("AGENTD_DATA_MIN_FREE", "0").start_in(folder);
     (mount, ballast, server)
 }
