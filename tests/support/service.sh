@@ -23,6 +23,8 @@ start_service() { # log
   fi
   data=$(mktemp -d)
   export ADMIN_KEY=the-admin-key-of-the-tests-0123456789
+  # Whatever the last run has written there is none of this one's.
+  : >"$1"
   AGENT_ADMIN_KEY=$ADMIN_KEY "$AGENTD" serve --listen 127.0.0.1:0 --data-dir "$data" >"$1" 2>&1 &
   service=$!
   trap 'kill "$service" 2>/dev/null || true; wait "$service" 2>/dev/null || true; rm -rf "$data"' EXIT
