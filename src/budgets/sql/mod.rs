@@ -124,21 +124,22 @@ fn counts(tokens: Tokens) -> [i64; 4] {
 pub(super) fn settle(tx: &Tx<'_>, settlements: &[Settlement]) -> Result<(), Error> {
     let (mut sums, mut live) = (Sums::default(), BTreeMap::new());
     for settlement in settlements {
-        let call = &settlement.call;
-        let was_open = tx.execute("DELETE FROM model_reservations WHERE no = ?1", [call.no])? > 0;
-        let Outcome::Spent(spent, flag) = settlement.outcome else { continue };
-        if !was_open {
-            continue;
-        }
-        let tenant = call.hold.payer.tenant;
+        let (no, tenant) = (settlement.call.no, settlement.call.hold.payer.tenant);
         let lives = match live.get(&tenant) {
             Some(lives) => *lives,
             None => *live.entry(tenant).or_insert(is_there(tx, tenant)?),
         };
-        if lives {
-            record(tx, call, &spent, flag, settlement.at)?;
+        let spent = match settlement.outcome {
+            Outcome::Spent(spent, flag) => Some((spent, flag)),
+            Outcome::Released => None,
+        };
+        if let Some((spent, flag)) = spent.filter(|_| lives) {
+            record(tx, no, &spent, flag, settlement.at)?;
         }
-        sums.add(settlement, &spent, lives);
+        let was_open = tx.execute("DELETE FROM model_reservations WHERE no = ?1", [no])? > 0;
+        if let Some((spent, _)) = spent.filter(|_| was_open) {
+            sums.add(settlement, &spent, lives);
+        }
     }
     sums.write(tx, settlements.last().map_or(Timestamp::from_micros(0), |last| last.at))
 }
@@ -148,25 +149,17 @@ fn is_there(tx: &Tx<'_>, tenant: i64) -> Result<bool, Error> {
     Ok(found.is_some())
 }
 
-/// The record of a call.
-fn record(tx: &Tx<'_>, call: &Call, spent: &Spent, flag: Option<Flag>, at: Timestamp) -> Result<(), Error> {
+/// Makes a reservation, where it is still there, the record of the call.
+fn record(tx: &Tx<'_>, no: i64, spent: &Spent, flag: Option<Flag>, at: Timestamp) -> Result<(), Error> {
     let [input, cached, output, reasoning] = counts(spent.tokens);
-    let payer = &call.hold.payer;
     tx.execute(
         "INSERT INTO model_calls (no, tenant_no, key_id, session, job_no, model, provider, purpose, state, reserved,
              cost, input_tokens, cached_tokens, output_tokens, reasoning_tokens, counted_by_provider, flag, created_at,
              settled_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'settled', ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+         SELECT no, tenant_no, key_id, session, job_no, model, provider, purpose, 'settled', amount,
+             ?2, ?3, ?4, ?5, ?6, ?7, ?8, created_at, ?9 FROM model_reservations WHERE no = ?1",
         params![
-            call.no,
-            payer.tenant,
-            payer.key.as_deref(),
-            payer.session.as_deref(),
-            payer.job.map(|job| job.no),
-            &*call.model,
-            &*call.provider,
-            &*call.purpose,
-            call.hold.amount.nano(),
+            no,
             spent.cost.nano(),
             input,
             cached,
@@ -174,7 +167,6 @@ fn record(tx: &Tx<'_>, call: &Call, spent: &Spent, flag: Option<Flag>, at: Times
             reasoning,
             spent.counted_by_provider,
             flag.map(Flag::name),
-            call.created_at.micros(),
             at.micros()
         ],
     )?;
