@@ -121,7 +121,7 @@ failover: build ## a host with 2 GB is lost and another takes over: what is lost
 soak: build ## mixed load for SOAK_MINUTES (10): memory, files, errors
 	cargo bench --locked --bench soak
 
-fuzz: build-deps ## made-up input for every parser, FUZZ_SECONDS (10) each; needs no nightly compiler
+fuzz: build-deps ## made-up input for every parser, FUZZ_SECONDS (10) each, FUZZ_SEED=0 for new ones; needs no nightly compiler
 	@command -v c++ >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q g++; }
 	fuzz/run
 

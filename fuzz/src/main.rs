@@ -2,7 +2,8 @@
 //! target promises must hold. `make fuzz` runs every target for a while.
 //!
 //! `FUZZ_TARGET` chooses one; a folder of that name in `fuzz/corpus` has its
-//! first inputs.
+//! first inputs. With `FUZZ_SEEDS`, those of `request` that come from the
+//! interface's document are written to that folder.
 
 #![no_main]
 
@@ -10,6 +11,7 @@ mod outside;
 mod parsers;
 mod service;
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
@@ -42,9 +44,19 @@ const TARGETS: &[(&str, Target)] = &[
 
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let name = std::env::var("FUZZ_TARGET").unwrap_or_default();
+    if let Some(folder) = std::env::var_os("FUZZ_SEEDS") {
+        write_seeds(Path::new(&folder));
+    }
     let found = TARGETS.iter().find(|(known, _)| *known == name);
     let known: Vec<_> = TARGETS.iter().map(|(known, _)| known).collect();
     found.unwrap_or_else(|| panic!("FUZZ_TARGET is {name:?} and must be one of {known:?}")).1
 });
+
+/// One file for each.
+fn write_seeds(folder: &Path) {
+    for (number, seed) in service::seeds().into_iter().enumerate() {
+        std::fs::write(folder.join(format!("route-{number}")), seed).expect("a seed is written");
+    }
+}
 
 fuzz_target!(|input: &[u8]| TARGET(input));

@@ -1,5 +1,7 @@
 //! The whole service in this process, on a database of its own; jobs are
 //! accepted and never started, so nothing is done that an input asks for.
+//! It starts from a request for each route of the interface's document, so that
+//! no route is left to luck.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -78,6 +80,7 @@ impl House {
 pub fn request(input: &[u8]) {
     let Some(request) = read(input) else { return };
     let head = request.method() == Method::HEAD;
+    let readiness = request.uri().path() == "/ready";
     HOUSE.with(|house| {
         let house = house.get_or_init(House::new);
         house.system.block_on(async {
@@ -90,13 +93,25 @@ pub fn request(input: &[u8]) {
                 return;
             }
             let body = actix_web::body::to_bytes(answer.into_body()).await.unwrap_or_default();
-            if head {
+            if readiness && status == StatusCode::SERVICE_UNAVAILABLE {
+                unready(&body, head);
+            } else if head {
                 assert!(!status.is_server_error(), "answered with {status}");
             } else if !status.is_success() && !status.is_redirection() {
                 refused(status, kind, &body);
             }
         });
     });
+}
+
+/// No job is started here, and that is all that the service has to say against itself.
+fn unready(body: &[u8], head: bool) {
+    if head {
+        return;
+    }
+    let body: serde_json::Value = serde_json::from_slice(body).expect("what fails is told in JSON");
+    let parts: Vec<_> = body["failing"].as_array().expect("what fails").iter().map(|it| &it["part"]).collect();
+    assert_eq!(parts, ["executor"], "{body}");
 }
 
 /// A problem, or where clients of `OpenAI`'s interface call, an error as they read it.
@@ -117,6 +132,35 @@ fn refused(status: StatusCode, kind: &[u8], body: &[u8]) {
         }
         _ => panic!("refused with {status} as {}: {body}", kind.escape_ascii()),
     }
+}
+
+/// Requests for the routes that the interface's document has, as `request` reads
+/// them: each with its example bodies, and once more with all that may be asked
+/// in the query.
+pub fn seeds() -> Vec<String> {
+    let document = agentd::app::routes().document();
+    let mut seeds = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        // Ids of nothing, in the form that jobs and tenants have.
+        let path = path.replace("{id}", "01a1fb36-2f27-7000-a9b7-f7dc26716a17").replace(['{', '}'], "");
+        for (method, operation) in item.as_object().expect("operations") {
+            let line = format!("{} {path}", method.to_ascii_uppercase());
+            let content = &operation["requestBody"]["content"];
+            let examples = content["application/json"]["examples"].as_object().into_iter().flatten();
+            let bodies: Vec<_> = examples.map(|(_, example)| example["value"].to_string()).collect();
+            seeds.extend(bodies.iter().map(|body| format!("{line}\n\n{body}")));
+            let query = operation["parameters"].as_array().into_iter().flatten();
+            let query: Vec<_> = query
+                .filter(|it| it["in"] == "query")
+                .map(|it| format!("{}=1", it["name"].as_str().unwrap_or_default()))
+                .collect();
+            seeds.push(line.clone());
+            if !query.is_empty() {
+                seeds.push(format!("{line}?{}\n\n{}", query.join("&"), bodies.first().map_or("", String::as_str)));
+            }
+        }
+    }
+    seeds
 }
 
 fn read(input: &[u8]) -> Option<Request> {
