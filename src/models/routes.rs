@@ -8,12 +8,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 
-use super::provider::Table;
+use super::gateway::{self, Model, Models};
 use super::{Body, Call, Endpoint, Gateway, Reply};
-use super::{admin, audio, batches, echo, embeddings, files, headers, payer, price};
+use super::{audio, batches, embeddings, files, headers, payer, price};
 use crate::auth::{Caller, ModelsUse};
 use crate::http::openapi::{Answer, Operation};
 use crate::http::query::NoQuery;
@@ -39,11 +39,11 @@ pub fn routes() -> Routes {
                 )
                 .answer(StatusCode::OK, answered("The answer, as the model gave it.").or_raw("text/event-stream"))
         })
-        .with(Method::GET, "/v1/models", list, |it| {
+        .with(Method::GET, "/v1/models", gateway::list, |it| {
             it.named("listModels", "List the models that can be named")
                 .answer(StatusCode::OK, Answer::json::<Models>("Aliases first, then what they stand for."))
         })
-        .with(Method::GET, "/v1/models/{model}", one, |it| {
+        .with(Method::GET, "/v1/models/{model}", gateway::one, |it| {
             it.named("getModel", "Get one model")
                 .answer(StatusCode::OK, Answer::json::<Model>("The model."))
                 .problems(StatusCode::NOT_FOUND, &["model_not_found"])
@@ -54,7 +54,7 @@ pub fn routes() -> Routes {
         .and(audio::routes())
         .and(files::routes())
         .and(batches::routes())
-        .and(price::routes(admin::routes()))
+        .and(price::routes(gateway::routes()))
 }
 
 /// An answer with the headers that say what it cost.
@@ -146,59 +146,4 @@ async fn chat(
     body: Json<Passed, MODEL_BODY>,
 ) -> Result<HttpResponse, Problem> {
     pass_on(&gateway, &caller, &request, Endpoint::ChatCompletions, Body::Json(body.bytes)).await
-}
-
-/// A model that can be named.
-#[derive(Serialize, JsonSchema)]
-struct Model {
-    id: String,
-    #[schemars(extend("const" = "model"))]
-    object: &'static str,
-    /// Seconds since 1970; not known.
-    created: i64,
-    /// The provider that is asked first.
-    owned_by: String,
-}
-
-/// All of them.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "ModelList")]
-struct Models {
-    #[schemars(extend("const" = "list"))]
-    object: &'static str,
-    data: Vec<Model>,
-}
-
-fn models(table: &Table, test: bool) -> Vec<Model> {
-    let model = |id: String, owner: &str| Model { id, object: "model", created: 0, owned_by: owner.into() };
-    if test {
-        return vec![model(echo::NAME.into(), "agentd")];
-    }
-    let owner = |targets: &[super::provider::Target]| {
-        targets.first().map_or_else(String::new, |target| target.provider.clone())
-    };
-    let mut models: Vec<_> =
-        table.aliases.iter().map(|(alias, it)| model(alias.clone(), &owner(&it.targets))).collect();
-    let targets = table.aliases.values().flat_map(|alias| &alias.targets);
-    let mut named: Vec<_> =
-        targets.map(|target| (format!("{}/{}", target.provider, target.model), &target.provider)).collect();
-    named.sort();
-    named.dedup();
-    models.extend(named.into_iter().map(|(id, provider)| model(id, provider)));
-    models
-}
-
-async fn list(caller: Caller<ModelsUse>, gateway: web::Data<Gateway>, _: NoQuery) -> web::Json<Models> {
-    web::Json(Models { object: "list", data: models(&gateway.0.table(), caller.key.test) })
-}
-
-async fn one(
-    caller: Caller<ModelsUse>,
-    gateway: web::Data<Gateway>,
-    id: web::Path<String>,
-    _: NoQuery,
-) -> Result<web::Json<Model>, Problem> {
-    let table = gateway.0.table();
-    let found = models(&table, caller.key.test).into_iter().find(|model| model.id == *id);
-    found.map(web::Json).ok_or_else(|| table.unknown(&id))
 }

@@ -139,7 +139,7 @@ fn is_now(table: &Table, name: &str, from: Timestamp, now: Timestamp) -> bool {
 }
 
 async fn list(_: Operator, gateway: Service, _: NoQuery) -> web::Json<PriceList> {
-    let (prices, now) = (&gateway.0.prices, gateway.0.clock.now());
+    let (prices, now) = (gateway.prices(), gateway.clock().now());
     let (own, shipped) = (prices.own(), shipped());
     let of_shipped = shipped.table.all().into_iter().map(|(name, from, entry)| {
         let counts = own.at(name, now).is_none() && is_now(&shipped.table, name, from, now);
@@ -164,10 +164,10 @@ async fn put(
     _: NoQuery,
     body: AdminJson<Sheet>,
 ) -> Result<web::Json<PriceView>, Problem> {
-    let (inner, mut sheet) = (&gateway.0, body.value);
+    let mut sheet = body.value;
     let model = checked_name(model.into_inner())?;
     let from = sheet.effective_from.take().unwrap_or(ALWAYS);
-    let now = inner.clock.now();
+    let now = gateway.clock().now();
     let invalid = |fault: NoPrice| Problem::invalid(format!("/{}", fault.field), fault.problem);
     let entry = Arc::new(Entry::new(&model, sheet.clone(), Some(now)).map_err(invalid)?);
     let row = Row { model: model.clone(), from, sheet, updated_at: now };
@@ -177,16 +177,16 @@ async fn put(
         }
         sql::put(tx, &row).map(|()| true)
     };
-    let (prices, name, written) = (inner.prices.clone(), model.clone(), entry.clone());
+    let (prices, name, written) = (gateway.prices().clone(), model.clone(), entry.clone());
     let after = move |done: &bool| {
         if *done {
             prices.change(|table| table.set(&name, from, written));
         }
     };
-    if !inner.db.write_then(work, after).await? {
+    if !gateway.db().write_then(work, after).await? {
         return Err(Problem::bad_request("bad_request", format!("there are {MOST} prices already")));
     }
-    let counts = is_now(&inner.prices.own(), &model, from, now);
+    let counts = is_now(&gateway.prices().own(), &model, from, now);
     Ok(web::Json(PriceView::of(&model, from, &entry, counts)))
 }
 
@@ -196,19 +196,18 @@ async fn remove(
     model: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let inner = &gateway.0;
     let mut query = Query::of(&request)?;
     let from = query.text("effective_from");
     query.finish(&["effective_from"])?;
     let wrong = || Problem::invalid("?effective_from", "must be a time in RFC 3339, such as 2030-01-31T09:30:00Z");
     let from = from.map(|text| Timestamp::parse(&text).ok_or_else(wrong)).transpose()?;
-    let (model, prices) = (model.into_inner(), inner.prices.clone());
+    let (model, prices) = (model.into_inner(), gateway.prices().clone());
     let name = model.clone();
     let work = move |tx: &Tx<'_>| sql::remove(tx, &model, from);
     let after = move |removed: &Vec<Timestamp>| {
         prices.change(|table| removed.iter().for_each(|from| table.remove(&name, *from)));
     };
-    let removed = inner.db.write_then(work, after).await?;
+    let removed = gateway.db().write_then(work, after).await?;
     if removed.is_empty() { Err(Problem::not_found("price")) } else { Ok(HttpResponse::NoContent().finish()) }
 }
 

@@ -8,14 +8,15 @@ use actix_web::http::StatusCode;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::{Asked, attempt};
-use super::estimate::Estimate;
 use super::failure::{Again, Failure};
-use super::price::Price;
 use super::provider::{LOW_COST, Route, Step};
 use super::request::{Request, Written};
-use super::{Call, Endpoint, Inner, Reply, echo};
+use super::{Inner, echo};
 use crate::budgets::{OnExhausted, Payer, Planned, Refused, Reservation, Tokens};
 use crate::http::Problem;
+use crate::models::estimate::Estimate;
+use crate::models::price::Price;
+use crate::models::{Call, Endpoint, Reply};
 use crate::money::Usd;
 
 /// Before the same provider is asked again; twice as long each further time.

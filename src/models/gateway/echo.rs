@@ -12,8 +12,8 @@ use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 
 use super::request::Request;
-use super::{Answer, Endpoint, Receipt, Reply, Streamed};
 use crate::http::Problem;
+use crate::models::{Answer, Endpoint, Receipt, Reply, Streamed};
 use crate::money::Usd;
 
 /// What it is called.

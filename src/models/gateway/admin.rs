@@ -26,7 +26,7 @@ use crate::http::{AdminJson, Problem, Routes};
 /// Targets of one alias.
 const MOST_TARGETS: usize = 16;
 
-pub(super) fn routes() -> Routes {
+pub(in crate::models) fn routes() -> Routes {
     let unknown = |it: Operation| it.problems(StatusCode::NOT_FOUND, &["not_found"]);
     let locked = |it: Operation| it.problems(StatusCode::CONFLICT, &["configured"]);
     Routes::of("Models", "")

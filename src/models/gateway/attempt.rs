@@ -12,19 +12,20 @@ use serde::de::IgnoredAny;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use super::Inner;
 use super::breaker::State;
 use super::call::Times;
-use super::estimate::Estimate;
 use super::failure::Failure;
-use super::price::Price;
 use super::provider::Step;
 use super::relay;
 use super::request::{Request, Written};
-use super::usage;
-use super::{Answer, Endpoint, Inner, Receipt, Reply};
 use crate::budgets::{Payer, Reservation, Spent, Tokens};
 use crate::config::OnHangup;
 use crate::http::Problem;
+use crate::models::estimate::Estimate;
+use crate::models::price::Price;
+use crate::models::usage;
+use crate::models::{Answer, Endpoint, Receipt, Reply};
 use crate::money::Usd;
 
 /// Bytes of a whole answer.

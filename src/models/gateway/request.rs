@@ -9,11 +9,11 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::estimate::{self, Estimate, Fields};
-use super::price::Price;
 use super::provider::DEFAULT;
-use super::{Body, Endpoint, Form};
 use crate::http::Problem;
+use crate::models::estimate::{self, Estimate, Fields};
+use crate::models::price::Price;
+use crate::models::{Body, Endpoint, Form};
 
 /// What a call asks for, and with what.
 #[derive(Clone)]

@@ -16,13 +16,13 @@ use tokio_util::task::AbortOnDropHandle;
 use super::attempt::Asked;
 use super::call::Times;
 use super::failure::Failure;
-use super::frames::UsageFilter;
 use super::metrics::StreamGuard;
-use super::price::Unit;
-use super::usage::StreamCounter;
-use super::{Endpoint, Reply, Streamed};
+use super::usage_filter::UsageFilter;
 use crate::budgets::Reservation;
 use crate::config::OnHangup;
+use crate::models::price::Unit;
+use crate::models::usage::StreamCounter;
+use crate::models::{Endpoint, Reply, Streamed};
 
 /// Longer than any stream.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
