@@ -41,11 +41,12 @@ pub(super) fn routes(routes: Routes) -> Routes {
 fn said(it: Operation) -> Operation {
     let date = || json!({ "type": "string", "format": "date" });
     let names = Group::ALL.map(Group::name).join("|");
-    let by = json!({ "type": "string", "pattern": format!("^({names})(,({names})){{0,7}}$"), "default": "day" });
+    let more = Group::ALL.len() - 1;
+    let by = json!({ "type": "string", "pattern": format!("^({names})(,({names})){{0,{more}}}$"), "default": "day" });
     it.about(
         "What calls of models have used and cost, up to this moment. Days are those of UTC; at most 400 are shown, and \
-         30 when `from` is left out. By `session` and `job` it reaches back as far as single calls are kept \
-         (`budget.keep_calls`). With `Accept: text/csv` or `format=csv` it comes as a table with a head.",
+         30 when `from` is left out. By `session`, `job` and `tool` it reaches back as far as single calls are \
+         kept (`budget.keep_calls`). With `Accept: text/csv` or `format=csv` it comes as a table with a head.",
     )
     .query("from", "The first day.", date())
     .query("to", "The last day; today when left out.", date())
@@ -83,6 +84,9 @@ struct LineView {
     /// Left out also when the job was deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     job_id: Option<String>,
+    /// The tool of the job; left out where there is none any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -244,6 +248,7 @@ fn view(by: &[Group], line: Reported, counts: CountsView) -> LineView {
             Group::Key => &mut view.key_id,
             Group::Session => &mut view.session,
             Group::Job => &mut view.job_id,
+            Group::Tool => &mut view.tool,
             Group::Model => &mut view.model,
             Group::Provider => &mut view.provider,
             Group::Purpose => &mut view.purpose,

@@ -20,7 +20,7 @@ use crate::net::WebOrigin;
 /// What pages may read beside the few headers that they always may.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id, Location, Retry-After, \
-     Idempotency-Replayed",
+     Idempotency-Replayed, Age, X-Cost-Usd, X-Budget-Remaining-Usd, X-Model-Used, X-Fallbacks, X-Agentd-Overhead-Ms",
 );
 
 /// Bytes of an origin that can be on a list: scheme, host name (RFC 1035: 253)

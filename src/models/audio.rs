@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::form::WholeForm;
-use super::routes::{MODEL_BODY, Passed, answered, called, pass_on};
+use super::routes::{MODEL_BODY, Passed, answered, called, pass_on, passed_on};
 use super::{Body, Endpoint, Gateway};
 use crate::auth::{Caller, ModelsUse};
 use crate::http::openapi::Answer;
@@ -58,7 +58,7 @@ pub fn routes() -> Routes {
                 )
         })
         .with(Method::POST, "/v1/audio/speech", speak, |it| {
-            called(it.named("createSpeech", "Have a text spoken"))
+            passed_on(it.named("createSpeech", "Have a text spoken"))
                 .about("The body is that of OpenAI's interface; what is not known here is passed on.")
                 .example("hello", json!({ "model": "tts-1", "voice": "alloy", "input": "Hello." }))
                 .answer(

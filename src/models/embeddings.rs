@@ -4,7 +4,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
-use super::routes::{MODEL_BODY, Passed, answered, called, pass_on};
+use super::routes::{MODEL_BODY, Passed, answered, pass_on, passed_on};
 use super::{Body, Endpoint, Gateway};
 use crate::auth::{Caller, ModelsUse};
 use crate::http::query::NoQuery;
@@ -15,7 +15,7 @@ use crate::http::{Json, Problem, Routes};
 pub fn routes() -> Routes {
     Routes::of("Embeddings", "Texts as vectors, in OpenAI's format.")
         .with(Method::POST, "/v1/embeddings", embed, |it| {
-            called(it.named("createEmbedding", "Have texts turned into vectors"))
+            passed_on(it.named("createEmbedding", "Have texts turned into vectors"))
                 .about("The body is that of OpenAI's interface; what is not known here is passed on.")
                 .example("text", json!({ "model": "text-embedding-3-small", "input": "Hello." }))
                 .answer(StatusCode::OK, answered("The vectors, as the model gave them."))

@@ -8,11 +8,12 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use super::Receipt;
 
 /// The headers of [`headers`], as OpenAPI names them.
-pub const NAMES: [&str; 5] =
-    ["X-Cost-Usd", "X-Budget-Remaining-Usd", "X-Model-Used", "X-Fallbacks", "X-Agentd-Overhead-Ms"];
+pub const NAMES: [&str; 6] =
+    ["X-Cost-Usd", "X-Budget-Remaining-Usd", "X-Model-Used", "X-Fallbacks", "X-Agentd-Overhead-Ms", "Age"];
 
 /// Adds what is known of a call: `X-Cost-Usd` where it has ended, `X-Model-Used`, `X-Fallbacks`,
-/// `X-Agentd-Overhead-Ms`, and `X-Budget-Remaining-Usd` where a budget is limited.
+/// `X-Agentd-Overhead-Ms`, `X-Budget-Remaining-Usd` where a budget is limited, and `Age` where the answer was given
+/// before.
 pub fn headers(answer: &mut HttpResponseBuilder, receipt: &Receipt) {
     let mut set = |name: &'static str, text: &str| {
         // A provider can name its model as it likes; what is no header is left out.
@@ -29,6 +30,9 @@ pub fn headers(answer: &mut HttpResponseBuilder, receipt: &Receipt) {
     set("x-model-used", &receipt.model);
     set("x-fallbacks", &receipt.fallbacks.to_string());
     set("x-agentd-overhead-ms", &milliseconds(receipt.overhead));
+    if let Some(age) = receipt.age {
+        set("age", &age.as_secs().to_string());
+    }
 }
 
 /// Milliseconds, exact to the microsecond.
@@ -51,6 +55,8 @@ mod tests {
             fallbacks: 1,
             left: None,
             overhead: Duration::from_micros(1_042),
+            reduced: false,
+            age: None,
         };
         let told = |receipt: &Receipt| {
             let mut answer = HttpResponse::Ok();
@@ -60,8 +66,10 @@ mod tests {
             (answer.status().as_u16(), NAMES.iter().map(of).collect::<Vec<_>>())
         };
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(told(&receipt), (200, vec![some("0.0000015"), None, None, some("1"), some("1.042")]));
-        let receipt = Receipt { left: Some(Usd::from_nano(0)), model: "gpt-4o".into(), ..receipt };
-        assert_eq!(told(&receipt).1[1..3], [some("0"), some("gpt-4o")]);
+        assert_eq!(told(&receipt), (200, vec![some("0.0000015"), None, None, some("1"), some("1.042"), None]));
+        let age = Some(Duration::from_millis(61_900));
+        let receipt = Receipt { left: Some(Usd::from_nano(0)), model: "gpt-4o".into(), age, ..receipt };
+        let told = told(&receipt).1;
+        assert_eq!((&told[1..3], &told[5]), (&[some("0"), some("gpt-4o")][..], &some("61")));
     }
 }

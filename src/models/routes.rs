@@ -2,7 +2,9 @@
 //! a request are passed on; errors have the form that its clients read.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
+use actix_web::http::header::{CacheControl, CacheDirective, Header as _};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
@@ -27,7 +29,7 @@ pub const MODEL_BODY: usize = 32 << 20;
 pub fn routes() -> Routes {
     Routes::of("Models", "Language models, in the interface that clients of OpenAI speak.")
         .with(Method::POST, "/v1/chat/completions", chat, |it| {
-            called(it.named("createChatCompletion", "Have a model answer a conversation"))
+            passed_on(it.named("createChatCompletion", "Have a model answer a conversation"))
                 .about(
                     "The body is that of OpenAI's interface; what is not known here is passed on. `model` is an alias \
                      such as `default`, or `provider/model`; left out it is `default`. With `stream` the answer comes \
@@ -61,6 +63,16 @@ pub fn routes() -> Routes {
 #[must_use]
 pub fn answered(description: &'static str) -> Answer {
     headers::NAMES.iter().fold(Answer::json::<Passed>(description), |answer, name| answer.header(name))
+}
+
+/// What every call to a model that is passed on can say.
+pub(super) fn passed_on(it: Operation) -> Operation {
+    called(it).header(
+        "Cache-Control",
+        "With `max-age=SECONDS`, an answer to the same request that is no older will do; it costs nothing. Streams and \
+         forms are always asked for anew.",
+        json!({ "type": "string", "examples": ["max-age=3600"] }),
+    )
 }
 
 /// What every call to a model can be answered with.
@@ -126,6 +138,20 @@ pub fn response(reply: Reply) -> HttpResponse {
     }
 }
 
+/// How old an answer may be that is given once more: `max-age` of the request
+/// (RFC 9111, section 5.2.1.1), without which there is none.
+fn max_age(request: &HttpRequest) -> Option<Duration> {
+    let CacheControl(directives) = CacheControl::parse(request).ok()?;
+    if directives.iter().any(|it| matches!(it, CacheDirective::NoCache | CacheDirective::NoStore)) {
+        return None;
+    }
+    let seconds = directives.iter().find_map(|it| match it {
+        CacheDirective::MaxAge(seconds) => Some(*seconds),
+        _ => None,
+    })?;
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+}
+
 /// Makes the call that a client asks for.
 pub(super) async fn pass_on(
     gateway: &Gateway,
@@ -134,7 +160,8 @@ pub(super) async fn pass_on(
     endpoint: Endpoint,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let call = Call { endpoint, body, payer: payer::payer(caller, request)?, test: caller.key.test };
+    let payer = payer::payer(caller, request)?;
+    let call = Call { endpoint, body, payer, test: caller.key.test, max_age: max_age(request) };
     gateway.call(call).await.map(response)
 }
 

@@ -41,6 +41,8 @@ pub struct Call {
     pub payer: Payer,
     /// Whether it goes to the built-in echo model and costs nothing.
     pub test: bool,
+    /// An answer to the same call that is no older than this will do.
+    pub max_age: Option<Duration>,
 }
 
 /// What is known of a call when it has been answered.
@@ -58,6 +60,10 @@ pub struct Receipt {
     pub left: Option<Usd>,
     /// Time that was not spent waiting for providers.
     pub overhead: Duration,
+    /// Whether a budget has made less of it than was asked for.
+    pub reduced: bool,
+    /// How old the answer is, where it is given once more.
+    pub age: Option<Duration>,
 }
 
 /// A whole answer.
@@ -94,12 +100,22 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// The same, with less than was asked for.
+    pub(super) fn reduced(mut self) -> Self {
+        self.receipt().reduced = true;
+        self
+    }
+
     /// The same, after so many had been asked in vain.
     pub(super) fn after(mut self, fallbacks: u32) -> Self {
-        match &mut self {
-            Self::Whole(answer) => answer.receipt.fallbacks = fallbacks,
-            Self::Stream(streamed) => streamed.receipt.fallbacks = fallbacks,
-        }
+        self.receipt().fallbacks = fallbacks;
         self
+    }
+
+    fn receipt(&mut self) -> &mut Receipt {
+        match self {
+            Self::Whole(answer) => &mut answer.receipt,
+            Self::Stream(streamed) => &mut streamed.receipt,
+        }
     }
 }

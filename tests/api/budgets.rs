@@ -274,6 +274,7 @@ fn a_report_says_what_was_spent_by_whatever_is_asked() {
     assert_eq!(one("?by=key", "key_id"), tenant.key.as_str());
     assert_eq!(one("?by=session", "session"), "=s");
     assert_eq!(one("?by=job,model", "job_id"), first.as_str());
+    assert_eq!(one("?by=tool", "tool"), "test.spend");
     assert_eq!(one("?by=tenant", "tenant_id"), tenant.id.as_str());
     assert_eq!(one("", "day"), own("")["to"]);
     let all = server.admin().get("/admin/usage/spend?by=tenant").expect(200);

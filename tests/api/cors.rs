@@ -61,7 +61,10 @@ fn a_page_on_the_list_may_call_and_read_errors_too() {
         assert_eq!(allowed(answer), Some(APP), "{} {}", answer.status, answer.text);
         assert!(varies(answer));
         let exposed = answer.header("access-control-expose-headers").expect("what may be read");
-        for name in ["X-RateLimit-Remaining", "X-Request-Id", "Location", "Retry-After", "Idempotency-Replayed"] {
+        for name in ["X-RateLimit-Remaining", "X-Request-Id", "Location", "Retry-After", "Idempotency-Replayed"]
+            .into_iter()
+            .chain(agentd::models::headers::NAMES)
+        {
             assert!(exposed.contains(name), "{name}");
         }
         assert_eq!(answer.header("access-control-allow-credentials"), None);

@@ -122,6 +122,18 @@ def chat_whole():
         assert raw.headers.get(name), f"no {name}"
 
 
+def chat_once_more():
+    script(text="This once.", used={"input": 20, "output": 5})
+    options = {"model": MODEL, "messages": HELLO, "seed": 7, "extra_headers": {"Cache-Control": "max-age=60"}}
+    ages = []
+    for _ in range(2):
+        raw = client.chat.completions.with_raw_response.create(**options)
+        assert raw.parse().choices[0].message.content == "This once."
+        ages.append(raw.headers.get("Age"))
+    assert ages[0] is None and int(ages[1]) >= 0, ages
+    assert raw.headers["X-Cost-Usd"] == "0"
+
+
 def chat_stream():
     script(text="Grüße aus 東京 🌍 heute", pieces=3)
     stream = chat(stream=True, stream_options={"include_usage": True})
@@ -595,6 +607,7 @@ RESPONSES = [
 ]
 CHECKS = [
     chat_whole,
+    chat_once_more,
     chat_stream,
     chat_stream_helper,
     chat_tools,

@@ -14,14 +14,24 @@ pub(in crate::budgets) enum Group {
     Key,
     Session,
     Job,
+    Tool,
     Model,
     Provider,
     Purpose,
 }
 
 impl Group {
-    pub const ALL: [Self; 8] =
-        [Self::Day, Self::Tenant, Self::Key, Self::Session, Self::Job, Self::Model, Self::Provider, Self::Purpose];
+    pub const ALL: [Self; 9] = [
+        Self::Day,
+        Self::Tenant,
+        Self::Key,
+        Self::Session,
+        Self::Job,
+        Self::Tool,
+        Self::Model,
+        Self::Provider,
+        Self::Purpose,
+    ];
 
     /// As asked for.
     pub const fn name(self) -> &'static str {
@@ -31,6 +41,7 @@ impl Group {
             Self::Key => "key",
             Self::Session => "session",
             Self::Job => "job",
+            Self::Tool => "tool",
             Self::Model => "model",
             Self::Provider => "provider",
             Self::Purpose => "purpose",
@@ -39,7 +50,7 @@ impl Group {
 
     /// Whether only the calls themselves know it, and not the sums by day.
     const fn is_of_calls(self) -> bool {
-        matches!(self, Self::Session | Self::Job)
+        matches!(self, Self::Session | Self::Job | Self::Tool)
     }
 
     const fn of_sums(self) -> &'static str {
@@ -50,7 +61,7 @@ impl Group {
             Self::Model => "s.model",
             Self::Provider => "s.provider",
             Self::Purpose => "s.purpose",
-            Self::Session | Self::Job => "NULL",
+            Self::Session | Self::Job | Self::Tool => "NULL",
         }
     }
 
@@ -60,6 +71,7 @@ impl Group {
             Self::Key => "s.key_id",
             Self::Session => "s.session",
             Self::Job => "j.id",
+            Self::Tool => "j.tool",
             other => other.of_sums(),
         }
     }

@@ -287,6 +287,7 @@ fn headers() -> Value {
         "X-RateLimit-Limit": sometimes("Requests that are possible in a minute.", json!({ "type": "integer" })),
         "X-RateLimit-Remaining": sometimes("Requests that are possible at once.", json!({ "type": "integer" })),
         "X-RateLimit-Reset": sometimes("Seconds until more are possible.", json!({ "type": "integer" })),
+        "Age": sometimes("How many seconds old the answer is; only on one that was given before.", json!({ "type": "integer", "minimum": 0 })),
         "X-Cost-Usd": sometimes("What the call has cost, in US dollars; not on a stream.", json!({ "type": "string" })),
         "X-Budget-Remaining-Usd": sometimes(
             "The least that any budget of the caller has left, in US dollars.", json!({ "type": "string" })

@@ -58,6 +58,8 @@ fn answer(status: u16, n: u64) -> Reply {
         fallbacks: 0,
         left: None,
         overhead: Duration::ZERO,
+        reduced: false,
+        age: None,
     };
     let body = format!("{{\"n\": {n}}}").into();
     Reply::Whole(Answer { status, content_type: "application/json".into(), body, receipt })

@@ -224,7 +224,13 @@ impl<'a> Work<'a> {
             session: batch.session.as_deref().map(Into::into),
             job: None,
         };
-        let call = Call { endpoint: self.endpoint, body: Body::Json(line.body.clone()), payer, test: batch.test };
+        let call = Call {
+            endpoint: self.endpoint,
+            body: Body::Json(line.body.clone()),
+            payer,
+            test: batch.test,
+            max_age: None,
+        };
         let id = &line.custom_id;
         match (self.inner.call)(call).await {
             Ok(Reply::Whole(answer)) => {

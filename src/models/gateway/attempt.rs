@@ -41,6 +41,8 @@ pub(super) struct Asked {
     pub price: Arc<Price>,
     pub estimate: Estimate,
     pub payer: Payer,
+    /// Whether a budget has limited the output.
+    pub reduced: bool,
     /// The place at the provider, until the answer has come.
     pub _permit: OwnedSemaphorePermit,
 }
@@ -55,6 +57,8 @@ impl Asked {
             fallbacks: 0,
             left: self.gateway.budgets.left(&self.payer),
             overhead: times.overhead(),
+            reduced: self.reduced,
+            age: None,
         }
     }
 

@@ -8,6 +8,7 @@ use actix_web::http::StatusCode;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::{Asked, attempt};
+use super::cache::Key;
 use super::failure::{Again, Failure};
 use super::provider::{LOW_COST, Route, Step};
 use super::request::{Request, Written};
@@ -16,7 +17,7 @@ use crate::budgets::{OnExhausted, Payer, Planned, Refused, Reservation, Tokens};
 use crate::http::Problem;
 use crate::models::estimate::Estimate;
 use crate::models::price::Price;
-use crate::models::{Call, Endpoint, Reply};
+use crate::models::{Answer, Call, Endpoint, Receipt, Reply};
 use crate::money::Usd;
 
 /// Before the same provider is asked again; twice as long each further time.
@@ -66,30 +67,60 @@ struct Paid {
     written: Written,
     estimate: Estimate,
     reservation: Reservation,
+    /// Whether a budget has limited the output.
+    reduced: bool,
 }
 
 impl Inner {
     pub(super) async fn call(self: &Arc<Self>, call: Call) -> Result<Reply, Problem> {
         let mut times = Times { begun: Instant::now(), waited: Duration::ZERO };
+        let earlier = call.max_age.and_then(|max_age| Some((Key::of(&call)?, max_age)));
         let request = Request::read(call.endpoint, call.body)?;
         if call.test {
             return echo::reply(&request);
         }
+        let Some((key, max_age)) = earlier.filter(|_| !request.stream) else {
+            return self.answer(&request, &call.payer, &mut times).await;
+        };
+        if let Some((answer, age)) = self.cache.find(&key, max_age, self.clock.now()) {
+            return Ok(Reply::Whole(self.once_more(answer, age, &call.payer, &times)));
+        }
+        let reply = self.answer(&request, &call.payer, &mut times).await?;
+        self.cache.keep(key, &reply, self.clock.now());
+        Ok(reply)
+    }
+
+    /// An answer that was paid for before.
+    fn once_more(&self, answer: Answer, age: Duration, payer: &Payer, times: &Times) -> Answer {
+        self.metrics.once_more();
+        let receipt = Receipt {
+            cost: Some(Usd::ZERO),
+            left: self.budgets.left(payer),
+            overhead: times.overhead(),
+            age: Some(age),
+            ..answer.receipt
+        };
+        Answer { receipt, ..answer }
+    }
+
+    /// Has the request answered along its route, or along the cheaper one when
+    /// there is no money for that.
+    async fn answer(self: &Arc<Self>, request: &Request, payer: &Payer, times: &mut Times) -> Result<Reply, Problem> {
         let table = self.table();
         let route = table.route(&request.model)?;
-        match self.along(&route, &request, &call.payer, &mut times).await {
+        match self.along(&route, request, payer, times).await {
             Ok(reply) => Ok(reply),
             Err(Stop::Failed(failure)) => Err(failure.problem),
             Err(Stop::Refused(problem)) => Err(problem),
             Err(Stop::Unpaid(refused)) => {
                 let downgrades = matches!(refused, Refused::Exhausted(_))
-                    && self.budgets.on_exhausted(call.payer.tenant) == OnExhausted::Downgrade
+                    && self.budgets.on_exhausted(payer.tenant) == OnExhausted::Downgrade
                     && request.model != LOW_COST
                     && table.aliases.contains_key(LOW_COST);
                 if downgrades {
                     let cheaper = table.route(LOW_COST)?;
-                    if let Ok(reply) = self.along(&cheaper, &request, &call.payer, &mut times).await {
-                        return Ok(reply);
+                    if let Ok(reply) = self.along(&cheaper, request, payer, times).await {
+                        return Ok(reply.reduced());
                     }
                 }
                 Err(self.budgets.problem(refused))
@@ -162,6 +193,7 @@ impl Inner {
                 price: price.clone(),
                 estimate: paid.estimate,
                 payer: payer.clone(),
+                reduced: paid.reduced,
                 _permit: permit,
             };
             let failure = match attempt(asked, paid.written, paid.reservation, times).await? {
@@ -201,7 +233,8 @@ impl Inner {
         let Some(output) = affordable(price, &estimate, left) else { return Err(Stop::Unpaid(refused)) };
         let Some(request) = request.limited(output, &step.model) else { return Err(Stop::Unpaid(refused)) };
         let estimate = self::estimate(&request, price).await?;
-        self.reserve(step, request, payer, estimate).await
+        let paid = self.reserve(step, request, payer, estimate).await?;
+        Ok(Paid { reduced: true, ..paid })
     }
 
     /// Reserves what the call can cost, and writes the request while that comes to disk.
@@ -216,7 +249,7 @@ impl Inner {
         let (reserved, written) = tokio::join!(self.budgets.reserve(payer, planned), write);
         let reservation = reserved.map_err(Stop::Unpaid)?;
         match written {
-            Ok(written) => Ok(Paid { request, written, estimate, reservation }),
+            Ok(written) => Ok(Paid { request, written, estimate, reservation, reduced: false }),
             Err(problem) => {
                 reservation.release();
                 Err(problem.into())

@@ -52,6 +52,8 @@ fn receipt() -> Receipt {
         fallbacks: 0,
         left: None,
         overhead: Duration::ZERO,
+        reduced: false,
+        age: None,
     }
 }
 

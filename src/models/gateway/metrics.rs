@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 pub(super) struct Metrics {
     calls: IntCounterVec,
@@ -11,6 +11,7 @@ pub(super) struct Metrics {
     first_byte: HistogramVec,
     open: IntGaugeVec,
     streams: IntGauge,
+    once_more: IntCounter,
 }
 
 impl Metrics {
@@ -41,6 +42,10 @@ impl Metrics {
                 Opts::new("agentd_model_breakers_open", "Models of a provider that are left alone because they fail."),
                 &["provider"]
             )),
+            once_more: register!(IntCounter::new(
+                "agentd_model_cached_answers_total",
+                "Calls that were answered with an earlier answer to the same request."
+            )),
             streams: register!(IntGauge::new("agentd_model_streams", "Answers that are being streamed to clients.")),
         })
     }
@@ -51,6 +56,10 @@ impl Metrics {
 
     pub(super) fn fallback(&self, provider: &str) {
         self.fallbacks.with_label_values(&[provider]).inc();
+    }
+
+    pub(super) fn once_more(&self) {
+        self.once_more.inc();
     }
 
     pub(super) fn first_byte(&self, provider: &str, after: Duration) {

@@ -4,6 +4,7 @@
 mod admin;
 mod attempt;
 mod breaker;
+mod cache;
 mod call;
 mod echo;
 mod failure;
@@ -30,6 +31,7 @@ use crate::http::Problem;
 use crate::outbound::{Outbound, OutboundError};
 use crate::vault::Vault;
 use breaker::State;
+use cache::Cache;
 use metrics::Metrics;
 use provider::{Provider, Settings, Table};
 
@@ -78,6 +80,7 @@ struct Inner {
     prices: Prices,
     budgets: Budgets,
     metrics: Metrics,
+    cache: Cache,
     /// How often one provider is asked.
     attempts: usize,
     /// How providers are asked that nobody has said more of.

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::Registry;
 
+use super::cache::Cache;
 use super::metrics::Metrics;
 use super::provider::{Alias, DEFAULT, LOW_COST, Provider, Settings, Table, Target};
 use super::{Gateway, Inner, OpenError, Parts, sql};
@@ -49,6 +50,7 @@ impl Gateway {
             prices: parts.prices,
             budgets: parts.budgets,
             metrics: Metrics::new(registry)?,
+            cache: Cache::default(),
             attempts: section.attempts,
             usual,
             table: RwLock::default(),
@@ -125,6 +127,7 @@ impl Inner {
 
     pub(super) fn set(&self, table: Table) {
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        self.cache.clear();
     }
 
     async fn read(&self) -> Result<(Vec<Kept>, Vec<(String, Vec<Target>)>), db::Error> {

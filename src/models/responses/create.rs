@@ -61,7 +61,13 @@ impl Inner {
             (Endpoint::ChatCompletions, to_chat(create, &context, stream)?)
         };
         let body = serde_json::to_vec(&fields).map_err(Problem::internal)?;
-        let call = Call { endpoint, body: Body::Json(body.into()), payer: asked.payer.clone(), test: asked.test };
+        let call = Call {
+            endpoint,
+            body: Body::Json(body.into()),
+            payer: asked.payer.clone(),
+            test: asked.test,
+            max_age: None,
+        };
         Ok(Plan { call, relays })
     }
 

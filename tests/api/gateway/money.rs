@@ -7,7 +7,7 @@ use crate::support::upstream::{Gate, Price, Script};
 
 impl Bench {
     #[track_caller]
-    fn budget(&self, body: &Value) {
+    pub fn budget(&self, body: &Value) {
         self.server.admin().put(&format!("/admin/tenants/{}/budget", self.tenant), body).expect(200);
     }
 }
