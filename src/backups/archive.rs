@@ -3,8 +3,9 @@
 //! backup can be opened without agentd:
 //! `age -d -i KEY FILE.age | zstd -d | tar x`.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use aws_lc_rs::digest::{Context, Digest, SHA256};
@@ -77,6 +78,12 @@ pub(super) struct Hashed {
     pub sha256: String,
 }
 
+/// A new file for its owner alone, whatever the umask: it holds everybody's data,
+/// and not every verb has set one.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
 /// Reads a file to its end.
 pub(super) fn hash(path: &Path) -> Result<Hashed, BackupError> {
     let file = File::open(path).map_err(io_at("cannot read", path))?;
@@ -143,7 +150,7 @@ pub(super) fn pack(
     small: &[Small],
 ) -> Result<u64, BackupError> {
     let fault = |error| io_at("cannot write", into)(error);
-    let file = BufWriter::with_capacity(1 << 20, File::create_new(into).map_err(fault)?);
+    let file = BufWriter::with_capacity(1 << 20, create(into).map_err(fault)?);
     let outer = match keys.encryptor() {
         Some(encryptor) => Outer::Age(Box::new(encryptor.wrap_output(file).map_err(fault)?)),
         None => Outer::Plain(file),
@@ -315,7 +322,7 @@ fn read_database(entry: &mut impl Read, manifest: &Manifest, into: Option<&Path>
     let bytes = match into {
         None => io::copy(&mut hashing, &mut io::sink()).map_err(|error| damaged(&error))?,
         Some(path) => {
-            let mut file = File::create_new(path).map_err(io_at("cannot write", path))?;
+            let mut file = create(path).map_err(io_at("cannot write", path))?;
             let bytes = copy_to_file(&mut hashing, &mut file, path)?;
             file.sync_all().map_err(io_at("cannot write", path))?;
             bytes

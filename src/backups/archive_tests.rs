@@ -59,6 +59,19 @@ fn what_is_packed_is_unpacked() {
 }
 
 #[test]
+fn what_is_made_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    for sample in samples() {
+        let copy = sample.folder.path().join("for its owner");
+        unpack(&sample.path(), &sample.keys, Some(&copy), Pace::Full).expect("unpacked");
+        for path in [copy, sample.path()] {
+            let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+        }
+    }
+}
+
+#[test]
 fn who_has_no_key_is_told_so() {
     let encrypted = &samples()[1];
     let none = unpack(&encrypted.path(), &Keys::default(), None, Pace::Full).expect_err("no key");

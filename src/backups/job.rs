@@ -16,6 +16,18 @@ pub(super) const VERIFY: &str = "backup.verify";
 
 /// Long enough for whatever a slow disk and a slow line need.
 const TIMEOUT: Duration = Duration::from_secs(6 * 3600);
+/// Before the job is ended for its time the work says itself that it took too long.
+pub(super) const PATIENCE: Duration = Duration::from_secs(6 * 3600 - 60);
+
+/// The work, or that it took too long, which is a failure like others: it is
+/// told, and there is a pause before the next attempt.
+pub(super) async fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, BackupError>>,
+) -> Result<T, BackupError> {
+    let late = |_| Err(BackupError::Refused(format!("it took longer than {} minutes", patience.as_secs() / 60)));
+    tokio::time::timeout(patience, work).await.unwrap_or_else(late)
+}
 
 /// The handlers, which are for the service itself.
 #[must_use]
@@ -55,7 +67,7 @@ pub(super) struct Input {
 
 async fn create(inner: &Arc<Inner>, call: &Call) -> Outcome {
     let input: Input = serde_json::from_str(&call.input).map_err(|error| internal(&error))?;
-    match inner.create(input.scheduled, &call.stop).await {
+    match in_time(PATIENCE, inner.create(input.scheduled, &call.stop)).await {
         Ok(None) => Ok(json!({ "result": "not_due" }).to_string()),
         Ok(Some(last)) => serde_json::to_string(&last).map_err(|error| internal(&error)),
         Err(BackupError::Stopped) => Err(stopped()),
@@ -98,4 +110,18 @@ fn stopped() -> Failure {
 
 fn internal(error: &impl ToString) -> Failure {
     Failure::permanent("internal", error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_too_long_is_a_failure_and_no_stop() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let never = std::future::pending::<Result<(), BackupError>>();
+        let ended = runtime.block_on(in_time(Duration::from_millis(1), never));
+        assert!(matches!(ended, Err(BackupError::Refused(_))), "{ended:?}");
+        assert!(PATIENCE < TIMEOUT);
+    }
 }

@@ -12,11 +12,15 @@ use age::secrecy::ExposeSecret as _;
 use age::{DecryptError, Decryptor, Encryptor};
 
 use super::error::{BackupError, io_at};
+use super::name::Name;
 use crate::config::Recipient;
 use crate::vault::kept;
 
 /// The file of the service's own key, in the folder of secrets.
 const OWN: &str = "backup.identity";
+
+/// What is said of an encrypted backup, behind its name, where there is no key at all.
+const NO_KEY: &str = "is encrypted: give the file of the age key that opens it with --identity";
 
 /// Keys for reading and writing backups.
 #[derive(Default)]
@@ -90,12 +94,21 @@ impl Keys {
         self.encrypts().then(|| Encryptor::with_recipients(all).ok()).flatten()
     }
 
+    /// Refuses what no key at hand could open, as far as its name says; only the
+    /// backup itself tells whom it is for.
+    pub(super) fn refuse_unreadable(&self, name: &Name) -> Result<(), BackupError> {
+        if name.encrypted && self.identities.is_empty() {
+            return Err(BackupError::Locked(format!("{name} {NO_KEY}")));
+        }
+        Ok(())
+    }
+
     pub(super) fn decrypt<R: Read>(&self, from: R) -> Result<age::stream::StreamReader<R>, BackupError> {
         let decryptor = Decryptor::new(from).map_err(|error| decrypting(&error))?;
         let identities = self.identities.iter().map(|identity| identity as &dyn age::Identity);
         decryptor.decrypt(identities).map_err(|error| match error {
             DecryptError::NoMatchingKeys if self.identities.is_empty() => {
-                BackupError::Locked("is encrypted: give the file of the age key that opens it with --identity".into())
+                BackupError::Locked(NO_KEY.into())
             }
             DecryptError::NoMatchingKeys => {
                 BackupError::Locked("is encrypted for somebody else: none of the keys at hand opens it; --identity names the file of another".into())

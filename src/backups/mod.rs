@@ -22,10 +22,10 @@ pub mod standby;
 mod state;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -79,9 +79,13 @@ struct Inner {
     identity: Identity,
     state: RwLock<State>,
     jobs: OnceLock<Jobs>,
-    /// Held while one is made, tried out or cleared away.
-    working: tokio::sync::Mutex<()>,
+    /// Held while one is made, tried out or cleared away; by the thread that does
+    /// it until that is done, also when nobody waits for it any more.
+    working: Arc<tokio::sync::Mutex<()>>,
 }
+
+/// Whoever has this is the only one at work.
+type Alone = Arc<OwnedMutexGuard<()>>;
 
 /// Why backups cannot be made at all.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +110,7 @@ pub struct Standing {
     pub problem: Option<state::Problem>,
     /// The last restore as a test.
     pub drill: Option<Drill>,
-    /// Whether the last is much older than it should be.
+    /// Whether none has been completed for much longer than it should be.
     pub is_late: bool,
 }
 
@@ -134,7 +138,7 @@ impl Backups {
             identity,
             state: RwLock::new(state),
             jobs: OnceLock::new(),
-            working: tokio::sync::Mutex::default(),
+            working: Arc::default(),
         })))
     }
 
@@ -157,8 +161,7 @@ impl Backups {
     pub fn standing(&self) -> Standing {
         let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner).clone();
         let now = self.0.clock.now();
-        let late = |every: Duration| state.last.as_ref().is_some_and(|last| now.since(last.at) > 2 * every);
-        let is_late = self.0.section.every.is_some_and(late);
+        let is_late = self.0.section.every.is_some_and(|every| state.is_late(every, now));
         Standing { last: state.last, problem: state.problem, drill: state.drill, is_late }
     }
 }
@@ -206,7 +209,7 @@ impl Inner {
     /// Makes one, sends it, clears away what is too old. A scheduled one is made
     /// only if it is due, and where the last has merely not been sent that is all.
     async fn create(self: &Arc<Self>, scheduled: bool, stop: &CancellationToken) -> Result<Option<Last>, BackupError> {
-        let _alone = self.working.lock().await;
+        let alone = self.alone().await;
         let (now, state) = (self.clock.now(), self.state());
         let every = self.section.every.filter(|_| scheduled);
         if every.is_some_and(|every| state.due(every, now) > now) {
@@ -219,7 +222,7 @@ impl Inner {
         }
         let last = match unsent {
             Some(last) => last.clone(),
-            None => self.make(stop).await?,
+            None => self.make(&alone, stop).await?,
         };
         // Also while nothing can be sent: the disk must not fill up with them.
         self.clear_away_here();
@@ -228,10 +231,10 @@ impl Inner {
         Ok(Some(last))
     }
 
-    async fn make(self: &Arc<Self>, stop: &CancellationToken) -> Result<Last, BackupError> {
+    async fn make(self: &Arc<Self>, alone: &Alone, stop: &CancellationToken) -> Result<Last, BackupError> {
         let (at, start) = (self.clock.now(), Instant::now());
         let Made { name, bytes, database_bytes } =
-            self.on_a_thread(stop, move |inner, go_on| make::make(&inner.source, at, go_on)).await?;
+            self.on_a_thread(alone, stop, move |inner, go_on| make::make(&inner.source, at, go_on)).await?;
         let last = Last {
             name: name.to_string(),
             at,
@@ -346,10 +349,10 @@ impl Inner {
         name: Option<String>,
         stop: &CancellationToken,
     ) -> Result<Option<Drill>, BackupError> {
-        let _alone = self.working.lock().await;
+        let alone = self.alone().await;
         let (now, state) = (self.clock.now(), self.state());
         let Some(name) = name.or_else(|| state.last.map(|last| last.name)) else { return Ok(None) };
-        let tried = self.try_out(&name, stop).await;
+        let tried = job::in_time(job::PATIENCE, self.try_out(&name, &alone, stop)).await;
         let problem = match tried {
             Err(BackupError::Stopped) => return Err(BackupError::Stopped),
             Err(error) => Some(error.to_string()),
@@ -363,7 +366,12 @@ impl Inner {
 
     /// Unpacks a backup, looks through the database in it as a restore does, and
     /// throws it away. Where there is a bucket it is the one there that counts.
-    async fn try_out(self: &Arc<Self>, name: &str, stop: &CancellationToken) -> Result<Manifest, BackupError> {
+    async fn try_out(
+        self: &Arc<Self>,
+        name: &str,
+        alone: &Alone,
+        stop: &CancellationToken,
+    ) -> Result<Manifest, BackupError> {
         let is_there = async |name: &str| match self.remote().await {
             Ok(names) => names.iter().any(|known| known.to_string() == name),
             // Then fetching it says why not, unless it is here.
@@ -381,7 +389,7 @@ impl Inner {
             _ => None,
         };
         let local = self.local(name);
-        self.on_a_thread(stop, move |inner, _| {
+        self.on_a_thread(alone, stop, move |inner, _| {
             let from = fetched.as_ref().map_or(local.as_path(), make::Partial::path);
             let copy = make::Partial::new(&inner.section.dir, "tried");
             restore::try_out(from, &inner.source.keys, copy.path(), Pace::Half).map(|unpacked| unpacked.manifest)
@@ -393,22 +401,28 @@ impl Inner {
     /// the process ends.
     async fn on_a_thread<T: Send + 'static>(
         self: &Arc<Self>,
+        alone: &Alone,
         stop: &CancellationToken,
         work: impl FnOnce(&Inner, &dyn Fn() -> bool) -> Result<T, BackupError> + Send + 'static,
     ) -> Result<T, BackupError> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let (inner, wanted) = (self.clone(), Arc::new(AtomicBool::new(true)));
-        let still = wanted.clone();
+        let (inner, alone, unwanted) = (self.clone(), alone.clone(), CancellationToken::new());
+        // In whatever way this is let go.
+        let _wanted = unwanted.clone().drop_guard();
         let run = move || {
-            let _ = sender.send(work(&inner, &|| still.load(Ordering::Relaxed)));
+            let done = work(&inner, &|| !unwanted.is_cancelled());
+            drop(alone);
+            let _ = sender.send(done);
         };
         let io = |source| BackupError::Io { what: "no thread for a backup".into(), source };
         std::thread::Builder::new().name("agentd-backup".into()).spawn(run).map_err(io)?;
-        tokio::pin!(receiver);
         tokio::select! {
-            done = &mut receiver => return done.unwrap_or(Err(BackupError::Refused("making a backup panicked".into()))),
-            () = stop.cancelled() => wanted.store(false, Ordering::Relaxed),
+            done = receiver => done.unwrap_or(Err(BackupError::Refused("making a backup panicked".into()))),
+            () = stop.cancelled() => Err(BackupError::Stopped),
         }
-        Err(BackupError::Stopped)
+    }
+
+    async fn alone(&self) -> Alone {
+        Arc::new(self.working.clone().lock_owned().await)
     }
 }

@@ -94,10 +94,8 @@ pub struct Restored {
 /// When it could not be restored here.
 pub(super) fn try_out(from: &Path, keys: &Keys, database: &Path, pace: Pace) -> Result<Unpacked, BackupError> {
     let unpacked = archive::unpack(from, keys, Some(database), pace)?;
-    let (found, known) = (unpacked.manifest.schema, schema_of_this_binary());
-    if found > known {
-        return Err(BackupError::Newer { found, known });
-    }
+    let found = unpacked.manifest.schema;
+    refuse_newer(found)?;
     let mut file = DbFile::open(database)?;
     if pace == Pace::Half {
         file = file.at_half_speed()?;
@@ -110,6 +108,12 @@ pub(super) fn try_out(from: &Path, keys: &Keys, database: &Path, pace: Pace) -> 
     Ok(unpacked)
 }
 
+/// Refuses a schema that this binary does not know.
+pub(super) fn refuse_newer(found: i32) -> Result<(), BackupError> {
+    let known = schema_of_this_binary();
+    if found > known { Err(BackupError::Newer { found, known }) } else { Ok(()) }
+}
+
 /// Looks whether a backup could be restored, in a folder for what is in the way
 /// meanwhile.
 ///
@@ -120,11 +124,22 @@ pub fn verify(from: &Path, keys: &Keys, beside: &Path) -> Result<Manifest, Backu
     try_out(from, keys, copy.path(), Pace::Full).map(|unpacked| unpacked.manifest)
 }
 
-/// Refuses to take the place of a database that is there, unless that is wanted.
+/// Refuses what a restore would refuse before it reads the backup, so that none is
+/// fetched in vain. What it finds may be otherwise a moment later.
 ///
 /// # Errors
-/// When there is one.
-pub fn refuse_occupied(place: &Place, force: bool, now: Timestamp) -> Result<bool, BackupError> {
+/// When a service runs, or there is a database and that is not to be moved aside.
+pub fn refuse_early(place: &Place, force: bool, now: Timestamp) -> Result<(), BackupError> {
+    // A lock would make the folder, and nothing is to be left where none was.
+    if place.data.exists() {
+        drop(lock(place)?);
+    }
+    refuse_occupied(place, force, now).map(drop)
+}
+
+/// Refuses to take the place of a database that is there, unless that is wanted;
+/// whether there is one.
+fn refuse_occupied(place: &Place, force: bool, now: Timestamp) -> Result<bool, BackupError> {
     let occupied = place.database.try_exists().map_err(io_at("cannot look at", &place.database))?;
     if occupied && !force {
         return Err(BackupError::Refused(format!(

@@ -25,6 +25,9 @@ pub(super) struct State {
     pub begun_at: Timestamp,
     /// The last that was made.
     pub last: Option<Last>,
+    /// When the last was begun that also came to where the settings want it sent.
+    #[serde(default)]
+    pub complete_at: Option<Timestamp>,
     /// Since then so many have failed.
     #[serde(default)]
     pub failures: u32,
@@ -78,12 +81,19 @@ pub struct Drill {
 
 impl State {
     pub(super) fn new(begun_at: Timestamp) -> Self {
-        Self { begun_at, last: None, failures: 0, problem: None, drill: None }
+        Self { begun_at, last: None, complete_at: None, failures: 0, problem: None, drill: None }
     }
 
-    /// One was made.
+    /// One was made, and sent where it has to be.
     pub(super) fn succeeded(&mut self, last: Last) {
-        *self = Self { last: Some(last), drill: self.drill.take(), ..Self::new(self.begun_at) };
+        let complete_at = Some(last.at);
+        *self = Self { last: Some(last), complete_at, drill: self.drill.take(), ..Self::new(self.begun_at) };
+    }
+
+    /// Whether none has been completed for much longer than the span between two.
+    pub(super) fn is_late(&self, every: Duration, now: Timestamp) -> bool {
+        let sent = self.last.as_ref().filter(|last| last.sent).map(|last| last.at);
+        now.since(self.complete_at.max(sent).unwrap_or(self.begun_at)) > 2 * every
     }
 
     /// One was not made, or not sent.
@@ -258,9 +268,21 @@ mod tests {
     }
 
     #[test]
+    fn only_what_has_been_completed_keeps_the_next_from_being_late() {
+        let mut state = fresh();
+        assert!(!state.is_late(24 * HOUR, at(48)) && state.is_late(24 * HOUR, at(49)), "there was never one");
+        state.succeeded(last(40, true));
+        assert!(!state.is_late(24 * HOUR, at(88)));
+        state.last = Some(last(87, false));
+        assert!(state.is_late(24 * HOUR, at(89)), "made, and sent nowhere");
+        let older = State { last: Some(last(87, true)), complete_at: None, ..fresh() };
+        assert!(!older.is_late(24 * HOUR, at(89)), "as the version before has written it");
+    }
+
+    #[test]
     fn what_could_not_be_sent_is_sent_and_not_made_again() {
         let mut state = fresh();
-        state.succeeded(last(5, false));
+        state.last = Some(last(5, false));
         assert_eq!(state.due(24 * HOUR, at(6)), at(6));
         assert!(state.unsent(24 * HOUR, at(6)).is_some());
         assert!(state.unsent(24 * HOUR, at(29)).is_none(), "then it is time for another");

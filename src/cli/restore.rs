@@ -121,6 +121,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn restore(arguments: &Arguments, offline: &Offline) -> Result<Restored, Failure> {
     let config = &offline.config;
     let keys = offline.keys(arguments.identity.as_deref()).map_err(Failure::other)?;
+    restore::refuse_early(&offline.place(), arguments.force, system_now()).map_err(Failure::other)?;
     let (from, timeline, fetched) = match arguments.backup.strip_prefix("s3:") {
         None => {
             let from = find(arguments, &config.backup.dir).map_err(Failure::other)?;

@@ -5,14 +5,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::Subcommand;
+use serde::Serialize;
 use serde_json::json;
 
 use super::ConfigFile;
+use super::exit;
 use super::failure::Failure;
 use super::output::plain;
 use super::restore::{Offline, tell};
-use crate::backups::restore::refuse_occupied;
-use crate::backups::standby::{Pulled, Standby};
+use crate::backups::restore::{How, Restored, refuse_early};
+use crate::backups::standby::{Failed, Pulled, Standby, When};
 use crate::clock::system_now;
 
 /// How long taking over waits for a last look at the bucket.
@@ -48,7 +50,11 @@ enum Verb {
     #[command(
         after_help = "Examples:\n  systemctl enable --now agentd-standby.timer\n  agentd standby pull --identity key.txt"
     )]
-    Pull,
+    Pull {
+        /// Leave a backup alone for an hour that could not be used; what the timer does
+        #[arg(long)]
+        scheduled: bool,
+    },
     /// Show what is at hand, and how old it is
     #[command(after_help = "Example:\n  sudo agentd standby status --json")]
     Status,
@@ -79,8 +85,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let standby = Standby::of(&offline.config.data.dir);
     match &arguments.verb {
         Verb::Status => status(&standby, arguments.json),
-        Verb::Pull => {
-            let (pulled, newer) = pull(arguments, &offline, &standby)?;
+        Verb::Pull { scheduled } => {
+            let when = if *scheduled { When::Scheduled } else { When::Now };
+            let (pulled, newer) = pull(arguments, &offline, &standby, when)?;
             if arguments.json {
                 say!("{}", json!({ "pulled": pulled, "newer": newer }));
             } else {
@@ -90,12 +97,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         Verb::Promote { force, secrets, new_secrets, no_start } => {
             let how = offline.how(*force, secrets.as_deref(), *new_secrets)?;
-            refuse_occupied(&offline.place(), *force, system_now()).map_err(Failure::other)?;
-            stop_following();
-            last_look(arguments, &offline, &standby);
-            let keys = offline.keys(arguments.identity.as_deref()).map_err(Failure::other)?;
-            let promoted = standby.promote(&keys, &offline.place(), how, system_now());
-            let (pulled, restored) = promoted.map_err(Failure::other)?;
+            refuse_early(&offline.place(), *force, system_now()).map_err(Failure::other)?;
+            let following = Following::stop();
+            let promoted = promote(arguments, &offline, &standby, how);
+            if promoted.is_err() {
+                following.go_on();
+            }
+            let (pulled, restored) = promoted?;
             let lost = system_now().since(pulled.created_at).as_secs();
             if arguments.json {
                 say!(
@@ -113,25 +121,52 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn status(standby: &Standby, json: bool) -> Result<(), Failure> {
     let pulled = standby.pulled().map_err(Failure::other)?;
-    let Some(Pulled { name, created_at, pulled_at }) = pulled.clone() else {
+    let problem = standby.failed().map_err(Failure::other)?;
+    if pulled.is_none() && problem.is_none() {
         return Err(Failure::other(
             "nothing has been fetched yet: agentd standby pull does, agentd-standby.timer each minute",
         ));
-    };
-    if json {
-        say!("{}", json!(pulled));
-    } else {
-        let age = system_now().since(created_at).as_secs();
-        say!("{}, made {created_at} ({age} s ago), fetched {pulled_at}", plain(&name));
     }
-    Ok(())
+    if json {
+        say!("{}", json!(Standing { pulled: pulled.as_ref(), problem: problem.as_ref() }));
+    } else if let Some(Pulled { name, created_at, pulled_at }) = &pulled {
+        let age = system_now().since(*created_at).as_secs();
+        say!("{}, made {created_at} ({age} s ago), fetched {pulled_at}", plain(name));
+    }
+    match problem {
+        None => Ok(()),
+        Some(_) if json => Err(Failure::Told(exit::FAILED)),
+        Some(Failed { name, what, at, .. }) => {
+            let older = if pulled.is_some() { "" } else { "; nothing older is at hand" };
+            Err(Failure::other(format_args!("{} could not be used at {at}: {}{older}", plain(&name), plain(&what))))
+        }
+    }
 }
 
-fn pull(arguments: &Arguments, offline: &Offline, standby: &Standby) -> Result<(Pulled, bool), Failure> {
+/// What is at hand, and what is wrong, for programs.
+#[derive(Serialize)]
+struct Standing<'a> {
+    #[serde(flatten)]
+    pulled: Option<&'a Pulled>,
+    problem: Option<&'a Failed>,
+}
+
+fn pull(arguments: &Arguments, offline: &Offline, standby: &Standby, when: When) -> Result<(Pulled, bool), Failure> {
     let keys = offline.keys(arguments.identity.as_deref()).map_err(Failure::other)?;
     let bucket = offline.bucket()?;
-    let pulling = standby.pull(&bucket, arguments.instance.as_deref(), &keys, system_now());
+    let pulling = standby.pull(&bucket, arguments.instance.as_deref(), &keys, when, system_now());
     super::restore::block_on(pulling)?.map_err(Failure::other)
+}
+
+fn promote(
+    arguments: &Arguments,
+    offline: &Offline,
+    standby: &Standby,
+    how: How,
+) -> Result<(Pulled, Restored), Failure> {
+    last_look(arguments, offline, standby);
+    let keys = offline.keys(arguments.identity.as_deref()).map_err(Failure::other)?;
+    standby.promote(&keys, &offline.place(), how, system_now()).map_err(Failure::other)
 }
 
 /// What cannot be had now must not keep anybody from taking over.
@@ -139,7 +174,7 @@ fn last_look(arguments: &Arguments, offline: &Offline, standby: &Standby) {
     let look = || -> Result<(), Failure> {
         let keys = offline.keys(arguments.identity.as_deref()).map_err(Failure::other)?;
         let bucket = offline.bucket()?;
-        let pulling = standby.pull(&bucket, arguments.instance.as_deref(), &keys, system_now());
+        let pulling = standby.pull(&bucket, arguments.instance.as_deref(), &keys, When::Now, system_now());
         let late = |_| Failure::other(format_args!("it took longer than {} s", LAST_LOOK.as_secs()));
         let timed = async { tokio::time::timeout(LAST_LOOK, pulling).await };
         super::restore::block_on(timed)?.map_err(late)?.map(drop).map_err(Failure::other)
@@ -150,12 +185,31 @@ fn last_look(arguments: &Arguments, offline: &Offline, standby: &Standby) {
     }
 }
 
-/// What fetches now would be in the way. Where there is no systemd, or no timer,
-/// nothing does.
-fn stop_following() {
-    if Path::new("/run/systemd/system").exists() {
+/// Whether the timer fetches what is new.
+struct Following(bool);
+
+impl Following {
+    /// What fetches now would be in the way. Where there is no systemd, or no timer,
+    /// nothing does.
+    fn stop() -> Self {
+        if !has_systemd() {
+            return Self(false);
+        }
+        let was_active = systemctl(&["is-active", "--quiet", TIMER]);
         let _ = systemctl(&["stop", "--quiet", TIMER, FETCHING]);
+        Self(was_active)
     }
+
+    /// A host that has not taken over must not fall behind from now on.
+    fn go_on(self) {
+        if self.0 && !systemctl(&["start", "--quiet", TIMER]) {
+            eprintln!("agentd: {TIMER} does not start again: systemctl status {TIMER} says why");
+        }
+    }
+}
+
+fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").exists()
 }
 
 fn systemctl(arguments: &[&str]) -> bool {
@@ -164,7 +218,7 @@ fn systemctl(arguments: &[&str]) -> bool {
 
 /// Lets systemd start the service, where it runs this machine.
 fn start() -> Result<(), Failure> {
-    if !Path::new("/run/systemd/system").exists() {
+    if !has_systemd() {
         say!("start the service: agentd serve");
         return Ok(());
     }

@@ -78,6 +78,8 @@ pub fn run(
     Runner::new(&migrations)
         .set_abort_divergent(true)
         .set_abort_missing(true)
+        // All or none: what the version before has left is what it finds again.
+        .set_grouped(true)
         .set_target(Target::Latest)
         .run(connection)
         .map_err(|error| failed(&error, report.snapshot.clone()))?;
@@ -286,6 +288,18 @@ mod tests {
         assert!(error.to_string().contains("nonsense"), "{error}");
         assert_eq!(version(&place.open()).expect("a version"), 1);
         place.run(vec![first()]).expect("the version before it still starts");
+    }
+
+    #[test]
+    fn of_several_migrations_all_are_applied_or_none() {
+        let place = Place::new();
+        place.run(vec![first()]).expect("a new database");
+        let good = || migration("V0002__good", "CREATE TABLE b (x INTEGER) STRICT;");
+        let bad = migration("V0003__bad", "SELECT nonsense;");
+        assert!(place.run(vec![first(), good(), bad]).is_err());
+        assert_eq!(version(&place.open()).expect("a version"), 1);
+        place.run(vec![first()]).expect("the version before it still starts");
+        place.run(vec![first(), good()]).expect("and so does one that comes between");
     }
 
     #[test]

@@ -145,15 +145,35 @@ fn after_a_failure_staging_is_asked_first() {
     let mut state = failed(&server, NAME, 1);
     assert!(staging.seen().is_empty(), "the first time it is not asked");
     let orders = bench.proxy.orders().len();
-    for _ in 0..3 {
+    for _ in 0..2 {
         state = fail_again(&server, NAME, &state);
     }
     assert_eq!(bench.proxy.orders().len(), orders, "what fails at staging costs the true one nothing");
-    assert!(staging.orders().len() >= 3 && problem(&state).contains("staging"), "{state}");
+    assert!(staging.orders().len() >= 2 && problem(&state).contains("acme.staging = \"off\""), "{state}");
     bench.names.at(NAME, &bench.ip);
     let trials = staging.orders().len();
     set_time(&server, seconds(&state["next_attempt_at"]) + 1);
     let state = issued(&server, NAME);
     assert_eq!(state["directory"], bench.proxy.directory());
     assert_eq!((staging.orders().len(), bench.proxy.orders().len()), (trials + 1, orders + 1));
+}
+
+#[test]
+fn what_only_staging_refuses_gets_its_certificate_all_the_same() {
+    let bench = Bench::new();
+    let staging = bench.second_proxy(&Options::default());
+    staging.fail(Kind::NewOrder, 99, Fault::Problem(403, "caa", None));
+    bench.proxy.fail(Kind::NewOrder, 1, Fault::Status(503));
+    let server = bench.setup(Setup::testbed(), &[NAME]).env("AGENTD_ACME_STAGING", &staging.directory()).start();
+    let mut state = failed(&server, NAME, 1);
+    for _ in 0..3 {
+        state = fail_again(&server, NAME, &state);
+        assert!(problem(&state).contains("staging") && problem(&state).contains("caa"), "{state}");
+    }
+    let (trials, orders) = (staging.of(Kind::NewOrder).len(), bench.proxy.orders().len());
+    assert!(trials >= 3, "{trials}");
+    set_time(&server, seconds(&state["next_attempt_at"]) + 1);
+    let state = issued(&server, NAME);
+    assert_eq!(state["directory"], bench.proxy.directory());
+    assert_eq!((staging.of(Kind::NewOrder).len(), bench.proxy.orders().len()), (trials, orders + 1));
 }

@@ -252,3 +252,81 @@ fn a_service_that_is_killed_while_it_sends_leaves_nothing_half_sent() {
     eventually("it is sent", || (!S3::shared().names("service-killed").is_empty()).then_some(()));
     server.stop();
 }
+
+/// How often bytes of a backup were asked for.
+fn fetches(bench: &Bench) -> usize {
+    bench.proxy.seen().into_iter().filter(|kind| matches!(kind, Kind::Look | Kind::Get(_))).count()
+}
+
+#[test]
+fn what_would_be_refused_fetches_nothing() {
+    let bench = Bench::new("service-in-vain");
+    let mut server = sending(&bench, Setup::real()).start();
+    server.ask(&["backup", "create"]);
+    let (before, data) = (fetches(&bench), server.data());
+    for verb in [
+        &["restore", "s3:latest", "--force", "--new-secrets"][..],
+        &["standby", "promote", "--force", "--new-secrets", "--no-start"],
+    ] {
+        let running = elsewhere(&bench, verb, &data).refused(1);
+        assert!(running.contains("is in use by process"), "{running}");
+    }
+    server.stop();
+    let occupied = elsewhere(&bench, &["restore", "s3:latest", "--new-secrets"], &data).refused(1);
+    assert!(occupied.contains("there is a database already") && occupied.contains("--force"), "{occupied}");
+    assert_eq!(fetches(&bench), before, "nothing was fetched for any of it");
+}
+
+#[test]
+fn a_standby_leaves_alone_what_it_cannot_use_and_says_so() {
+    const BUCKET: &str = "service-standby-useless";
+    let bench = Bench::new(BUCKET);
+    let mut server = sending(&bench, Setup::real()).start();
+    server.ask(&["backup", "create"]);
+    server.stop();
+    let folder = TempDir::new().expect("a folder");
+    let data = folder.path().join("data");
+    let standby = |arguments: &[&str]| elsewhere(&bench, &[&["standby"], arguments].concat(), &data);
+    standby(&["pull", "--scheduled"]).ok();
+    let good = S3::shared().names(BUCKET).remove(0);
+    let content = S3::shared().read(BUCKET, &good).expect("it is there");
+    let at_hand = good.strip_prefix("agentd/here/").expect("it is in the folder");
+
+    // Newer ones than the one that is at hand, by their timelines.
+    S3::shared().store(BUCKET, &good.replace("-t1-", "-t2-"), b"it is no backup");
+    let before = fetches(&bench);
+    let refused = standby(&["pull", "--scheduled"]).refused(1);
+    assert!(refused.contains("is no backup of agentd") && fetches(&bench) > before, "{refused}");
+    let before = fetches(&bench);
+    let refused = standby(&["pull", "--scheduled"]).refused(1);
+    assert!(refused.contains("is no backup of agentd") && refused.contains("it is fetched again after"), "{refused}");
+    assert_eq!(fetches(&bench), before, "it is left alone");
+    let told = standby(&["status"]);
+    assert_eq!(told.code, 1);
+    assert!(told.out.contains(at_hand) && told.err.contains("-t2-") && told.err.contains("no backup"), "{told:?}");
+    let told = standby(&["status", "--json"]);
+    let json: Value = serde_json::from_str(&told.out).expect("JSON");
+    assert_eq!((told.code, &json["name"]), (1, &json!(at_hand)));
+    assert!(json["problem"]["what"].as_str().is_some_and(|what| what.contains("no backup")), "{json}");
+    standby(&["pull"]).refused(1);
+    assert!(fetches(&bench) > before, "who asks for it has it tried at once");
+
+    let schema = good.split('-').nth(3).expect("a schema");
+    let newer = good.replace("-t1-", "-t3-").replace(&format!("-{schema}-"), "-s99999-");
+    let locked = good.replace("-t1-", "-t4-") + ".age";
+    let before = fetches(&bench);
+    for (name, reason) in [(newer, "install the agentd that made it"), (locked, "--identity")] {
+        S3::shared().store(BUCKET, &name, b"something");
+        for arguments in [&["pull"][..], &["pull", "--scheduled"], &["status"]] {
+            let told = standby(arguments);
+            assert!(told.code == 1 && told.err.contains(reason), "{told:?}");
+        }
+    }
+    assert_eq!(fetches(&bench), before, "the name says enough");
+
+    S3::shared().store(BUCKET, &good.replace("-t1-", "-t5-"), &content);
+    standby(&["pull", "--scheduled"]).ok();
+    let well = standby(&["status", "--json"]).json();
+    assert_eq!(well["problem"], Value::Null);
+    assert!(well["name"].as_str().is_some_and(|name| name.contains("-t5-")), "{well}");
+}

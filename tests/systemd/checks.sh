@@ -74,7 +74,8 @@ check_rights() {
   same "$(vm stat --format '%U %G %a' /run/agentd/control.sock)" "agentd agentd 660"
   same "$(vm stat --format '%U %G %a' /var/lib/agentd)" "agentd agentd 700"
   same "$(vm stat --format '%U %G %a' /etc/agentd)" "root agentd 750"
-  # What it may not do is shown by the log of what it tried.
+  # What it may not do is shown by the log of what it tried: all of a start.
+  journal | grep -q '"ready"'
   if journal | grep -i -E 'operation not permitted|permission denied'; then return 1; fi
 }
 

@@ -26,6 +26,21 @@ use crate::db;
 const POLLS: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(250)).backoff(1.5).timeout(Duration::from_secs(90));
 
+/// Each so many-th attempt goes to the true directories whatever staging says:
+/// what only staging refuses, such as a CAA record that names an account or a
+/// profile that it lacks, would else never get its certificate. Authorities
+/// count the proofs that fail in an hour, and the pauses between attempts make
+/// that at most a few.
+const WITHOUT_TRIAL: u32 = 4;
+
+/// Where that was, and what to do when staging alone is to blame.
+const AT_STAGING: &str = "at the staging directory, which acme.staging = \"off\" leaves out";
+
+/// Whether staging has to be content first, after so many failures.
+const fn needs_trial(failures: u32) -> bool {
+    !failures.is_multiple_of(WITHOUT_TRIAL)
+}
+
 /// One attempt for one name.
 pub(super) struct Attempt<'a> {
     pub inner: &'a Inner,
@@ -39,11 +54,11 @@ pub(super) struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// Tries the directories in order. After a failure the staging directory
-    /// has to be content first: the others count failures.
+    /// has to be content first, most of the time: the others count failures.
     pub(super) async fn run(&self) -> Result<Stored, Fault> {
         let section = &self.settings.section;
         // What is under way already needs no trial.
-        let on_trial = self.failures > 0 && self.kept().await?.is_none();
+        let on_trial = needs_trial(self.failures) && self.kept().await?.is_none();
         if let Some(staging) = section.staging.as_ref().filter(|_| on_trial) {
             match self.at(staging, true).await {
                 Ok(_) => {}
@@ -51,7 +66,7 @@ impl Attempt<'_> {
                 Err(fault) if fault.kind == Kind::Later => {
                     tracing::info!(name = %self.name, "the staging directory cannot be asked: {}", fault.what);
                 }
-                Err(fault) => return Err(fault.within("at the staging directory")),
+                Err(fault) => return Err(fault.within(AT_STAGING)),
             }
         }
         let mut faults = Vec::new();
@@ -353,4 +368,15 @@ async fn refusal(order: &mut Order) -> Fault {
 
 fn errors(challenges: &[instant_acme::Challenge]) -> Vec<String> {
     challenges.iter().filter_map(|challenge| challenge.error.as_ref()).map(super::fault::words).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn staging_is_asked_after_failures_and_is_no_veto() {
+        let asked: Vec<_> = (0..=8).filter(|failures| needs_trial(*failures)).collect();
+        assert_eq!(asked, [1, 2, 3, 5, 6, 7], "not the first time, and not every fourth");
+    }
 }
