@@ -18,7 +18,7 @@ use crate::models::batches::{self, Batches};
 use crate::models::files::{self, Files};
 use crate::models::price::{Ceiling, Prices};
 use crate::models::responses::{self, Responses};
-use crate::models::{self, Gateway};
+use crate::models::{self, Endpoint, Gateway};
 use crate::outbound::Outbound;
 use crate::vault::Vault;
 
@@ -74,15 +74,20 @@ impl Models {
         let responses = Responses::new(over);
         let files = Files::new(db.clone(), clock.clone(), ids.clone(), config.files);
         files.recover().await?;
-        let calls = gateway.clone();
+        let (calls, asks) = (gateway.clone(), responses.clone());
         let over = batches::Parts {
             db: db.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
             files: files.clone(),
             call: Arc::new(move |call| {
-                let calls = calls.clone();
-                Box::pin(async move { calls.call(call).await })
+                let (calls, asks) = (calls.clone(), asks.clone());
+                Box::pin(async move {
+                    match call.endpoint {
+                        Endpoint::Responses => asks.answer(call).await,
+                        _ => calls.call(call).await,
+                    }
+                })
             }),
             concurrency: config.files.batch_concurrency,
         };

@@ -23,6 +23,8 @@ struct Parts {
     hint: Option<String>,
     errors: Vec<FieldError>,
     retry_after: Option<u64>,
+    /// Whether the same request would be paid for once more.
+    paid: bool,
     /// For the log only, never for the client.
     cause: Option<String>,
 }
@@ -89,6 +91,7 @@ impl Problem {
             hint: None,
             errors: Vec::new(),
             retry_after: None,
+            paid: false,
             cause: None,
         }))
     }
@@ -198,6 +201,14 @@ impl Problem {
         self
     }
 
+    /// What has failed is paid for all the same, so nobody may send it again
+    /// without having decided to.
+    #[must_use]
+    pub fn paid_for(mut self) -> Self {
+        self.0.paid = true;
+        self
+    }
+
     /// What the log is told besides.
     #[must_use]
     pub fn with_cause(mut self, cause: impl fmt::Display) -> Self {
@@ -287,12 +298,22 @@ impl Problem {
         self.0.retry_after
     }
 
+    /// Whether the same request would be paid for once more.
+    #[must_use]
+    pub fn is_paid_for(&self) -> bool {
+        self.0.paid
+    }
+
     fn finish(&self, media: &'static str, body: &impl Serialize) -> HttpResponse {
         let parts = &self.0;
         let mut response = HttpResponse::build(parts.status);
         response.insert_header((header::CONTENT_TYPE, media));
         if let Some(seconds) = parts.retry_after {
             response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if parts.paid {
+            // OpenAI's clients send what failed with 5xx again by themselves, unless they are told this.
+            response.insert_header(("X-Should-Retry", "false"));
         }
         if parts.status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer realm=\"agentd\"");

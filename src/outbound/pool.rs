@@ -3,16 +3,18 @@
 //! an answer. Every new connection is checked as all others are.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{HOST, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Method, Request, Response, Uri};
@@ -45,13 +47,40 @@ pub enum NoAnswer {
     /// It has been sent, and nobody knows what came of it.
     #[error(transparent)]
     Lost(OutboundError),
+    /// It has been sent, and no answer has come in time.
+    #[error("no answer has come in time")]
+    Late,
 }
 
 /// Kept connections to the origin of one URL. Clones share them.
 #[derive(Clone)]
 pub struct Pool(Arc<Kept>);
 
-type Connections = Client<Connector, Full<Bytes>>;
+type Connections = Client<Connector, Watched>;
+
+/// A body that tells when it is wanted: then there is a connection.
+struct Watched {
+    body: Full<Bytes>,
+    sent: Arc<AtomicBool>,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.sent.store(true, Ordering::Relaxed);
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 struct Kept {
     /// A connection is driven by the runtime on which it was opened, and each
@@ -101,7 +130,8 @@ impl Pool {
     }
 
     /// Sends a request to a path below the URL and waits for the head of the
-    /// answer. Dropping the answer ends the exchange.
+    /// answer, connecting included, for as long as `limit`. Dropping the answer
+    /// ends the exchange.
     ///
     /// # Errors
     /// Whether it was sent, and why there is no answer.
@@ -111,18 +141,24 @@ impl Pool {
         path: &str,
         headers: HeaderMap,
         body: Bytes,
+        limit: Duration,
     ) -> Result<Response<Incoming>, NoAnswer> {
         let invalid = || NoAnswer::NotSent(OutboundError::InvalidUrl("it cannot be written in a request".into()));
         let Kept { connector, host, .. } = &*self.0;
         let url = format!("{}{path}", connector.base.as_str().trim_end_matches('/'));
         let uri: Uri = url.parse().map_err(|_| invalid())?;
-        let mut request = Request::new(Full::new(body));
+        let sent = Arc::new(AtomicBool::new(false));
+        let mut request = Request::new(Watched { body: Full::new(body), sent: sent.clone() });
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         request.headers_mut().insert(HOST, host.clone());
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
-        self.connections().request(request).await.map_err(|error| self.no_answer(&error))
+        match tokio::time::timeout(limit, self.connections().request(request)).await {
+            Ok(answered) => answered.map_err(|error| self.no_answer(&error)),
+            Err(_) if sent.load(Ordering::Relaxed) => Err(NoAnswer::Late),
+            Err(_) => Err(NoAnswer::NotSent(OutboundError::Timeout { what: "connecting", limit })),
+        }
     }
 
     /// What went wrong, in the words of this room.

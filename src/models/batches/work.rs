@@ -279,6 +279,7 @@ fn refused(id: &str, problem: &Problem, pace: &Pace) -> Called {
         return Called::Again { end, pause: Some(pause.unwrap_or(pace.budget).min(pace.budget)), counts: false };
     }
     match problem.status_code().as_u16() {
+        _ if problem.is_paid_for() => Called::End(end),
         429 => Called::Again { end, pause: Some(pause.unwrap_or(pace.busy)), counts: false },
         408 | 500.. => Called::Again { end, pause, counts: true },
         _ => Called::End(end),

@@ -238,21 +238,17 @@ async fn put_provider(
         given => given.clone(),
     };
     let provider = inner.stored_provider(&name, settings, key, before.as_deref()).await?;
-    let view = ProviderView::of(&provider, inner.clock.now());
-    let mut new = table.copy();
-    new.providers.insert(provider.name.clone(), Arc::new(provider));
-    inner.set(new);
-    Ok(web::Json(view))
+    Ok(web::Json(ProviderView::of(&provider, inner.clock.now())))
 }
 
 impl Inner {
     async fn stored_provider(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         settings: Settings,
         key: Change,
         before: Option<&Provider>,
-    ) -> Result<Provider, Problem> {
+    ) -> Result<Arc<Provider>, Problem> {
         let shown = match &key {
             Change::Stay => None,
             Change::To(key) => key.clone(),
@@ -263,16 +259,18 @@ impl Inner {
             provider.authorization = before.and_then(|before| before.authorization.clone());
         }
         let (vault, kept, now) = (self.vault.clone(), name.to_owned(), self.clock.now());
-        self.db
-            .write(move |tx: &Tx<'_>| {
-                sql::put_provider(tx, &kept, &settings, now)?;
-                match &key {
-                    Change::Stay => Ok(()),
-                    Change::To(Some(key)) => vault.put(tx, &secret(&kept), key.as_bytes()),
-                    Change::To(None) => vault.remove(tx, &secret(&kept)),
-                }
-            })
-            .await?;
+        let work = move |tx: &Tx<'_>| {
+            sql::put_provider(tx, &kept, &settings, now)?;
+            match &key {
+                Change::Stay => Ok(()),
+                Change::To(Some(key)) => vault.put(tx, &secret(&kept), key.as_bytes()),
+                Change::To(None) => vault.remove(tx, &secret(&kept)),
+            }
+        };
+        let provider = Arc::new(provider);
+        let (inner, new) = (self.clone(), provider.clone());
+        let after = move |(): &()| inner.change(|table| drop(table.providers.insert(new.name.clone(), new.clone())));
+        self.db.write_then(work, after).await?;
         Ok(provider)
     }
 }
@@ -296,17 +294,16 @@ async fn remove_provider(
             .with_hint("change or remove the alias first"));
     }
     let (vault, kept) = (inner.vault.clone(), name.clone());
-    inner
-        .db
-        .write(move |tx: &Tx<'_>| {
-            vault.remove(tx, &secret(&kept))?;
-            sql::remove_provider(tx, &kept)
-        })
-        .await?;
-    let mut new = table.copy();
-    new.providers.remove(name.as_str());
-    inner.set(new);
-    inner.metrics.forget(&name);
+    let work = move |tx: &Tx<'_>| {
+        vault.remove(tx, &secret(&kept))?;
+        sql::remove_provider(tx, &kept)
+    };
+    let there = inner.clone();
+    let after = move |_: &_| {
+        there.change(|table| drop(table.providers.remove(name.as_str())));
+        there.metrics.forget(&name);
+    };
+    inner.db.write_then(work, after).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -337,10 +334,10 @@ async fn put_route(
         }
     }
     let (kept, list, now) = (alias.clone(), targets.clone(), inner.clock.now());
-    inner.db.write(move |tx: &Tx<'_>| sql::put_route(tx, &kept, &list, now)).await?;
-    let mut new = table.copy();
-    new.aliases.insert(alias.clone(), Alias { targets: targets.clone(), configured: false });
-    inner.set(new);
+    let work = move |tx: &Tx<'_>| sql::put_route(tx, &kept, &list, now);
+    let (there, name, new) = (inner.clone(), alias.clone(), Alias { targets: targets.clone(), configured: false });
+    let after = move |(): &()| there.change(|table| drop(table.aliases.insert(name, new)));
+    inner.db.write_then(work, after).await?;
     Ok(web::Json(RouteView { alias, targets, configured: false }))
 }
 
@@ -358,11 +355,10 @@ async fn remove_route(
         Some(known) if known.configured => return Err(configured("alias")),
         Some(_) => {}
     }
-    let kept = alias.clone();
-    inner.db.write(move |tx: &Tx<'_>| sql::remove_route(tx, &kept)).await?;
-    let mut new = table.copy();
-    new.aliases.remove(alias.as_str());
-    inner.set(new);
+    let (kept, there) = (alias.clone(), inner.clone());
+    let work = move |tx: &Tx<'_>| sql::remove_route(tx, &kept);
+    let after = move |_: &_| there.change(|table| drop(table.aliases.remove(alias.as_str())));
+    inner.db.write_then(work, after).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -27,6 +27,7 @@ use crate::models::price::Price;
 use crate::models::usage;
 use crate::models::{Answer, Endpoint, Receipt, Reply};
 use crate::money::Usd;
+use crate::outbound::NoAnswer;
 
 /// Bytes of a whole answer.
 const ANSWER_BYTES: usize = 128 << 20;
@@ -144,13 +145,13 @@ async fn make(asked: Asked, written: Written, reservation: Reservation, times: &
     };
     let began = Instant::now();
     let Written { content_type, body } = written;
-    let send = provider.pool.send(Method::POST, asked.request.endpoint.path(), headers(&asked, &content_type), body);
-    let sent = timeout(limit, send).await;
+    let (path, headers) = (asked.request.endpoint.path(), headers(&asked, &content_type));
+    let sent = provider.pool.send(Method::POST, path, headers, body, limit).await;
     times.waited += began.elapsed();
     let response = match sent {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(asked.failed(reservation, Failure::no_answer(&provider.name, &error))),
-        Err(_) => return Err(asked.failed(reservation, Failure::timeout(&provider.name, what, limit))),
+        Ok(response) => response,
+        Err(NoAnswer::Late) => return Err(asked.failed(reservation, Failure::timeout(&provider.name, what, limit))),
+        Err(error) => return Err(asked.failed(reservation, Failure::no_answer(&provider.name, &error))),
     };
     let status = response.status().as_u16();
     if !response.status().is_success() {

@@ -70,11 +70,19 @@ impl Cache {
             // A copy: what was read from a connection can be part of a larger piece of memory.
             let answer = Answer { body: Bytes::copy_from_slice(&answer.body), ..answer.clone() };
             self.0.insert(key, Arc::new(Kept { answer, at: now }));
+            // Else the bound holds only some time later.
+            self.0.run_pending_tasks();
         }
+    }
+
+    /// Forgets the answer to this request.
+    pub(super) fn forget(&self, key: &Key) {
+        self.0.invalidate(key);
     }
 
     /// Forgets all of them.
     pub(super) fn clear(&self) {
         self.0.invalidate_all();
+        self.0.run_pending_tasks();
     }
 }

@@ -20,6 +20,8 @@ use crate::models::price::Price;
 use crate::models::{Answer, Call, Endpoint, Receipt, Reply};
 use crate::money::Usd;
 
+/// The code of a problem with a model that nobody has priced.
+const UNKNOWN_PRICE: &str = "unknown_price";
 /// Before the same provider is asked again; twice as long each further time.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// When a provider wants a longer one, another is asked.
@@ -82,11 +84,16 @@ impl Inner {
         let Some((key, max_age)) = earlier.filter(|_| !request.stream) else {
             return self.answer(&request, &call.payer, &mut times).await;
         };
+        let table = self.table();
         if let Some((answer, age)) = self.cache.find(&key, max_age, self.clock.now()) {
             return Ok(Reply::Whole(self.once_more(answer, age, &call.payer, &times)));
         }
         let reply = self.answer(&request, &call.payer, &mut times).await?;
         self.cache.keep(key, &reply, self.clock.now());
+        if !Arc::ptr_eq(&table, &self.table()) {
+            // What it was asked of has changed meanwhile.
+            self.cache.forget(&key);
+        }
         Ok(reply)
     }
 
@@ -136,7 +143,7 @@ impl Inner {
         payer: &Payer,
         times: &mut Times,
     ) -> Result<Reply, Stop> {
-        let mut last = None;
+        let (mut failed, mut refused) = (None, None);
         for (place, step) in route.steps.iter().enumerate() {
             // Who is asked first has it, or it would not be asked for.
             if request.endpoint == Endpoint::Responses && !step.provider.settings.responses {
@@ -148,15 +155,21 @@ impl Inner {
                 match self.at(step, route.bare, request, payer, times).await {
                     Ok(reply) => return Ok(reply.after(u32::try_from(place).unwrap_or(u32::MAX))),
                     Err(Stop::Failed(failure)) => failure,
+                    // That one target cannot be asked is no answer while another has failed, or can be.
+                    Err(Stop::Refused(problem)) if failed.is_some() || problem.code() == UNKNOWN_PRICE => {
+                        refused.get_or_insert(problem);
+                        continue;
+                    }
                     Err(other) => return Err(other),
                 }
             };
             if place + 1 < route.steps.len() {
                 self.metrics.fallback(&step.provider.name);
             }
-            last = Some(failure);
+            failed = Some(failure);
         }
-        Err(last.map_or_else(|| Stop::Refused(Problem::internal("a route without steps")), Stop::Failed))
+        let none = || Problem::internal("a route without steps");
+        Err(failed.map_or_else(|| Stop::Refused(refused.unwrap_or_else(none)), Stop::Failed))
     }
 
     /// Asks one provider, again where that makes sense.
@@ -274,7 +287,7 @@ impl Inner {
         }
         let detail =
             format!("the price of {provider}/{model} is not known, so nobody can say whether a budget pays it");
-        Problem::new(StatusCode::BAD_REQUEST, "unknown_price", detail)
+        Problem::new(StatusCode::BAD_REQUEST, UNKNOWN_PRICE, detail)
             .with_hint(format!("the administrator sets it: PUT /admin/models/prices/{provider}%2F{model}"))
     }
 }

@@ -49,6 +49,7 @@ pub(super) enum Again {
 
 impl Failure {
     fn made(outcome: &'static str, billed: bool, again: Again, problem: Problem) -> Self {
+        let problem = if billed { problem.paid_for() } else { problem };
         Self { outcome, billed, again, problem }
     }
 
@@ -68,7 +69,7 @@ impl Failure {
                 let problem = bad_gateway("provider_unreachable", provider, &format!("cannot be reached: {error}"));
                 Self::made("unreachable", false, again, problem)
             }
-            NoAnswer::Lost(error) => {
+            NoAnswer::Lost(_) | NoAnswer::Late => {
                 let problem = bad_gateway("provider_failed", provider, &format!("broke off: {error}"));
                 Self::made("lost", true, Again::No, problem)
             }
@@ -121,6 +122,11 @@ impl Failure {
                     .with_hint("the administrator must set another key for it");
                 Self::made("key_refused", false, Again::No, problem)
             }
+            402 => {
+                let problem = bad_gateway("provider_key_refused", provider, "says that its account has no money (402)")
+                    .with_hint("the administrator must pay money in there, or set another key for it");
+                Self::made("key_refused", false, Again::No, problem)
+            }
             429 => {
                 let detail = format!("the provider {provider} is asked too often");
                 let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "provider_rate_limited", detail)
@@ -170,7 +176,7 @@ mod tests {
         for status in [400, 404, 413, 415, 422] {
             assert!(of(status, None).is_none(), "{status}");
         }
-        for status in [301, 401, 403, 408, 429, 500, 502, 503, 529] {
+        for status in [301, 401, 402, 403, 408, 429, 500, 502, 503, 529] {
             let failure = of(status, None).expect("a failure");
             assert!(OUTCOMES.contains(&failure.outcome) && !failure.billed, "{status}");
         }

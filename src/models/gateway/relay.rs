@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
+use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -24,6 +25,10 @@ use crate::models::price::Unit;
 use crate::models::usage::StreamCounter;
 use crate::models::{Endpoint, Reply, Streamed};
 
+/// What a provider has sent already is counted when a stream is let go, whether
+/// or not anybody has read it: for so long, and so many bytes.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+const LAST_BYTES: usize = 8 << 20;
 /// Longer than any stream.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
@@ -147,8 +152,8 @@ impl Relay {
         let watch = tokio::spawn(async move {
             sleep(total).await;
             // While it is being read, whoever reads looks at the time.
-            if let Some(held) = watched.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                held.end(End::Late);
+            if let Some(mut held) = watched.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                held.let_go(End::Late);
             }
         });
         Self {
@@ -224,21 +229,37 @@ impl Held {
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
+impl Held {
+    /// Settles what nobody reads any more. What the provider has sent is billed, so
+    /// it is counted first; of calls that are drained, all that still comes.
+    fn let_go(&mut self, end: End) {
         let Some(mut account) = self.account.take() else { return };
         let settings = &account.asked.step.provider.settings;
-        let (drains, limit) = (settings.on_hangup == OnHangup::Drain, settings.total);
-        let Some(mut body) = self.body.take().filter(|_| drains) else { return account.settle(End::HungUp) };
-        tokio::spawn(async move {
+        let drains = settings.on_hangup == OnHangup::Drain && matches!(end, End::HungUp);
+        let (limit, most) = if drains { (settings.total, usize::MAX) } else { (LAST_WORDS, LAST_BYTES) };
+        // Where no runtime is left, the process ends.
+        let (Some(mut body), Ok(runtime)) = (self.body.take(), Handle::try_current()) else {
+            return account.settle(end);
+        };
+        runtime.spawn(async move {
+            let mut bytes = 0;
             let rest = async {
-                while let Piece::Some(data) = piece(&mut body).await {
+                while bytes < most
+                    && let Piece::Some(data) = piece(&mut body).await
+                {
                     account.counter.feed(&data);
+                    bytes += data.len();
                 }
             };
             let _ = timeout(limit, rest).await;
-            account.settle(End::HungUp);
+            account.settle(end);
         });
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.let_go(End::HungUp);
     }
 }
 

@@ -57,15 +57,16 @@ impl Gateway {
             changing: tokio::sync::Mutex::default(),
         }));
         let (kept, routes) = gateway.0.read().await?;
-        let mut table = Table::default();
-        for (name, settings, key) in kept {
-            match gateway.0.provider(&name, settings, key.as_deref(), false, None) {
-                Ok(provider) => drop(table.providers.insert(provider.name.clone(), Arc::new(provider))),
-                Err(error) => tracing::error!(provider = name, %error, "a provider of models cannot be used"),
+        gateway.0.change(|table| {
+            for (name, settings, key) in kept {
+                match gateway.0.provider(&name, settings, key.as_deref(), false, None) {
+                    Ok(provider) => drop(table.providers.insert(provider.name.clone(), Arc::new(provider))),
+                    Err(error) => tracing::error!(provider = name, %error, "a provider of models cannot be used"),
+                }
             }
-        }
-        table.aliases.extend(routes.into_iter().map(|(alias, targets)| (alias, Alias { targets, configured: false })));
-        gateway.0.set(table);
+            let kept = |(alias, targets)| (alias, Alias { targets, configured: false });
+            table.aliases.extend(routes.into_iter().map(kept));
+        });
         gateway.configure(section).await?;
         Ok(gateway)
     }
@@ -77,38 +78,48 @@ impl Gateway {
     /// When it cannot be used. Then nothing changes.
     pub async fn configure(&self, section: &ModelsSection) -> Result<(), OpenError> {
         let _alone = self.0.changing.lock().await;
-        let before = self.0.table();
-        let mut table = before.copy();
-        table.providers.retain(|_, provider| !provider.configured);
-        table.aliases.retain(|_, alias| !alias.configured);
-        if section.has_provider() {
-            let key = section.openai_api_key.resolve().map_err(OpenError::Key)?;
-            let base = section.openai_base_url.as_ref().map_or(USUAL_BASE, |url| url.as_str());
-            let settings = Settings {
-                base_url: base.into(),
-                // Others than OpenAI itself seldom have it.
-                responses: section.openai_base_url.as_ref().is_none_or(|url| url.host_str() == Some("api.openai.com")),
-                ..self.0.usual.clone()
-            };
-            let old = before.providers.get(CONFIGURED).map(|old| &**old);
-            let provider = self.0.provider(CONFIGURED, settings, key.as_deref(), true, old);
-            table.providers.insert(CONFIGURED.into(), Arc::new(provider.map_err(OpenError::Configured)?));
-            for (alias, models) in [
-                (DEFAULT, vec![&section.default_model, &section.failover_model]),
-                (LOW_COST, vec![&section.low_cost_model]),
-                (FAILOVER, vec![&section.failover_model]),
-            ] {
-                let target = |model: &String| Target { provider: CONFIGURED.into(), model: model.clone() };
-                let Some(Some(first)) = models.first() else { continue };
-                let mut targets = vec![target(first)];
-                targets.extend(models.iter().skip(1).filter_map(|model| model.as_ref()).map(target));
-                targets.dedup();
-                table.aliases.insert(alias.into(), Alias { targets, configured: true });
-            }
-        }
-        self.0.set(table);
+        let provider = if section.has_provider() { Some(self.configured(section)?) } else { None };
+        let aliases = provider.iter().flat_map(|_| aliases(section));
+        self.0.change(|table| {
+            table.providers.retain(|_, provider| !provider.configured);
+            table.aliases.retain(|_, alias| !alias.configured);
+            table.providers.extend(provider.clone().map(|provider| (provider.name.clone(), provider)));
+            table.aliases.extend(aliases);
+        });
         Ok(())
     }
+
+    /// The provider that the configuration names.
+    fn configured(&self, section: &ModelsSection) -> Result<Arc<Provider>, OpenError> {
+        let key = section.openai_api_key.resolve().map_err(OpenError::Key)?;
+        let base = section.openai_base_url.as_ref().map_or(USUAL_BASE, |url| url.as_str());
+        let settings = Settings {
+            base_url: base.into(),
+            // Others than OpenAI itself seldom have it.
+            responses: section.openai_base_url.as_ref().is_none_or(|url| url.host_str() == Some("api.openai.com")),
+            ..self.0.usual.clone()
+        };
+        let table = self.0.table();
+        let before = table.providers.get(CONFIGURED).map(|before| &**before);
+        let provider = self.0.provider(CONFIGURED, settings, key.as_deref(), true, before);
+        provider.map(Arc::new).map_err(OpenError::Configured)
+    }
+}
+
+/// The aliases of the configuration, and what each stands for.
+fn aliases(section: &ModelsSection) -> Vec<(String, Alias)> {
+    let named = [
+        (DEFAULT, section.default_model.as_ref(), section.failover_model.as_ref()),
+        (LOW_COST, section.low_cost_model.as_ref(), None),
+        (FAILOVER, section.failover_model.as_ref(), None),
+    ];
+    let target = |model: &String| Target { provider: CONFIGURED.into(), model: model.clone() };
+    let alias = |(alias, first, second): (&str, Option<&String>, Option<&String>)| {
+        let mut targets: Vec<_> = [Some(first?), second].into_iter().flatten().map(target).collect();
+        targets.dedup();
+        Some((alias.to_owned(), Alias { targets, configured: true }))
+    };
+    named.into_iter().filter_map(alias).collect()
 }
 
 impl Inner {
@@ -125,8 +136,15 @@ impl Inner {
         Ok(provider)
     }
 
-    pub(super) fn set(&self, table: Table) {
-        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+    /// Changes what there is. Of the database's part this is done on the thread
+    /// that writes there, in the order of the commits, whether or not anybody
+    /// still waits for that.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Table)) {
+        let mut held = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = held.copy();
+        change(&mut table);
+        *held = Arc::new(table);
+        drop(held);
         self.cache.clear();
     }
 

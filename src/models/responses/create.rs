@@ -10,14 +10,14 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use serde_json::Value;
 
-use super::Inner;
 use super::events::{Events, Source, replay};
 use super::id::ResponseId;
 use super::keep::not_stored;
 use super::object::{Event, Finished, Head};
 use super::relay::{Own, Relay};
-use super::request::Create;
+use super::request::{Create, CreateBody};
 use super::translate::{ChatEvents, origin, to_chat};
+use super::{Inner, Responses};
 use crate::budgets::Payer;
 use crate::http::{Problem, sse};
 use crate::models::{Answer, Body, Call, Endpoint, Receipt, Reply, Streamed};
@@ -117,6 +117,30 @@ impl Inner {
                 let source = plan.source(own, head, 0);
                 Ok(Made::Stream(Live::new(id, streamed, Events::new(source), keep).frames().boxed(), receipt))
             }
+        }
+    }
+}
+
+impl Responses {
+    /// The response to a call that a batch makes, whole. It is kept only where the
+    /// call says so: the batch keeps it already.
+    ///
+    /// # Errors
+    /// What the call is to be told.
+    pub async fn answer(&self, call: Call) -> Result<Reply, Problem> {
+        let Body::Json(body) = &call.body else { return Err(Problem::internal("a response asked for by a form")) };
+        let body: CreateBody = serde_json::from_slice(body)
+            .map_err(|error| Problem::bad_request("malformed_json", format!("the body is no JSON object: {error}")))?;
+        let keeps = body.0.get("store") == Some(&true.into());
+        // Neither streams nor background work come here: the batch has refused them.
+        let create = Create { store: keeps, stream: false, ..Create::read(body)? };
+        match self.0.create(Asked { create, payer: call.payer, test: call.test }).await? {
+            Made::Whole(object, receipt) => {
+                let body = serde_json::to_vec(&object).map_err(Problem::internal)?.into();
+                Ok(Reply::Whole(Answer { status: 200, content_type: "application/json".into(), body, receipt }))
+            }
+            Made::AsItIs(answer) => Ok(Reply::Whole(answer)),
+            Made::Stream(..) => Err(Problem::internal("a whole response that is a stream")),
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Bench, hello, question, streamed};
-use crate::support::upstream::Script;
+use crate::support::upstream::{Gate, Script};
 use crate::support::{Answer, Client, Setup};
 
 /// Asks, content with an answer of the last minute.
@@ -66,20 +66,38 @@ fn an_answer_grows_old_and_is_forgotten_with_its_provider() {
     bench.upstream.usually(hello());
     content(&bench.client, &question()).expect(200);
     // The clock is read from a file from time to time.
-    let age = |wanted: Option<&str>| {
-        let is = || (content(&bench.client, &question()).header("age") == wanted).then_some(());
-        crate::support::eventually("the answer has that age", is);
+    let age = |what: &str, wanted: fn(Option<u64>) -> bool| {
+        let age = || content(&bench.client, &question()).header("age").map(|age| age.parse().expect("seconds"));
+        crate::support::eventually(what, || wanted(age()).then_some(()));
     };
-    bench.server.set_clock(60);
-    age(Some("60"));
-    bench.server.set_clock(61);
-    age(None);
-    age(Some("0"));
+    bench.server.set_clock(40);
+    age("it is given although it is old", |age| age >= Some(40));
+    bench.server.set_clock(100);
+    age("it is too old", |age| age.is_none());
+    age("the new one is given again", |age| age < Some(40));
     let asked = bench.upstream.counts().requests;
     let targets = json!({ "targets": [{ "provider": "openai", "model": "n" }] });
     bench.server.admin().put("/admin/models/routes/mine", &targets).expect(200);
     assert_eq!(content(&bench.client, &question()).header("age"), None);
     assert_eq!(bench.upstream.counts().requests, asked + 1);
+}
+
+#[test]
+fn what_is_asked_while_a_provider_changes_is_not_kept() {
+    let bench = Bench::start();
+    let gate = Gate::new();
+    bench.upstream.next("m", [hello().behind(&gate)]);
+    bench.upstream.usually(hello());
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| content(&bench.client, &question()).expect(200));
+        bench.upstream.wait_for_requests(1);
+        let targets = json!({ "targets": [{ "provider": "openai", "model": "n" }] });
+        bench.server.admin().put("/admin/models/routes/mine", &targets).expect(200);
+        gate.open();
+        first.join().expect("an answer");
+    });
+    assert_eq!(content(&bench.client, &question()).header("age"), None);
+    assert_eq!(content(&bench.client, &question()).header("age"), Some("0"));
 }
 
 #[test]

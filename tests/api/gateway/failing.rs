@@ -18,6 +18,7 @@ fn the_next_model_is_asked_when_one_fails() {
         (Script::busy(60), 1),
         (Script::busy_until(60), 1),
         (Script::status(401), 1),
+        (Script::status(402), 1),
         (Script::html(200), 1),
         (Script::invalid_json(), 1),
         (Script::fault(Fault::CutBefore), 1),
@@ -38,6 +39,60 @@ fn the_next_model_is_asked_when_one_fails() {
         assert!(asked == tries || asked == 0, "{script:?}: {asked} tries");
         assert_eq!(after.1 - before.1, 1);
     }
+}
+
+#[test]
+fn a_target_that_cannot_be_asked_hides_neither_a_failure_nor_the_next_one() {
+    let bench = Bench::start_with(Setup::real().env("AGENTD_MODELS_ATTEMPTS", "1"));
+    let admin = bench.server.admin();
+    let route = |alias: &str, models: &[&str]| {
+        let targets: Vec<_> = models.iter().map(|model| json!({ "provider": "openai", "model": model })).collect();
+        admin.put(&format!("/admin/models/routes/{alias}"), &json!({ "targets": targets })).expect(200);
+    };
+    let ask = |alias: &str| {
+        let mut body = question();
+        body["model"] = json!(alias);
+        bench.client.post("/v1/chat/completions", &body)
+    };
+    bench.upstream.script("m", Script::status(500));
+    route("then-unpriced", &["m", "without-a-price"]);
+    ask("then-unpriced").openai_error(502, "provider_failed", None);
+    bench.upstream.script("n", hello());
+    route("first-unpriced", &["without-a-price", "n"]);
+    assert_eq!(ask("first-unpriced").header("x-model-used"), Some("n"));
+    route("unpriced", &["without-a-price", "neither"]);
+    ask("unpriced").openai_error(400, "unknown_price", None);
+}
+
+#[test]
+fn who_would_pay_twice_is_told_not_to_ask_again() {
+    let bench = Bench::start_with(Setup::real().env("AGENTD_MODELS_ATTEMPTS", "1"));
+    for (script, told) in [(Script::html(200), Some("false")), (Script::status(500), None)] {
+        bench.upstream.usually(script);
+        let answer = bench.client.post("/v1/chat/completions", &question());
+        answer.openai_error(502, "provider_failed", None);
+        assert_eq!(answer.header("x-should-retry"), told);
+    }
+}
+
+#[test]
+fn time_that_was_spent_on_connecting_costs_nothing() {
+    let bench = Bench::start_with(Setup::real().env("AGENTD_MODELS_ATTEMPTS", "1"));
+    // A listener whose queue is full takes no more connections.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let mut waiting = Vec::new();
+    while let Ok(one) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        waiting.push(one);
+    }
+    let provider = json!({ "base_url": format!("http://{address}/v1"), "total_seconds": 1, "first_token_seconds": 1 });
+    bench.server.admin().put("/admin/models/providers/full", &provider).expect(200);
+    super::set_price(&bench.server, "full%2Fm", "1", "2");
+    let mut body = question();
+    body["model"] = json!("full/m");
+    bench.client.post("/v1/chat/completions", &body).openai_error(502, "provider_unreachable", None);
+    bench.settled();
+    assert_eq!(bench.tenant_day("spent_usd"), "0");
 }
 
 #[test]

@@ -83,6 +83,18 @@ fn who_hangs_up_ends_the_call_and_pays_for_what_came() {
 }
 
 #[test]
+fn what_the_provider_has_sent_is_paid_for_though_nobody_has_read_it() {
+    let bench = Bench::start();
+    bench.upstream.script("m", words());
+    let mut stream = bench.client.open("POST", "/v1/chat/completions", &streamed());
+    bench.upstream.wait_until_idle();
+    assert!(stream.frame().is_some());
+    drop(stream);
+    bench.settled();
+    assert_eq!(bench.tenant_day("spent_usd"), bench.upstream.billed().to_string());
+}
+
+#[test]
 fn who_hangs_up_can_have_the_answer_read_to_its_end() {
     use crate::support::Setup;
     let bench = Bench::start_with(Setup::real().env("AGENTD_MODELS_ON_HANGUP", "drain"));

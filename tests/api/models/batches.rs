@@ -75,6 +75,45 @@ fn a_batch_is_called_line_by_line_and_paid_for() {
 }
 
 #[test]
+fn responses_in_a_batch_are_made_here() {
+    let bench = Bench::start();
+    bench.upstream.usually(Script::reply("Hello.").used(100, 10));
+    let line = |id: &str, change: Value| {
+        let mut body = json!({ "model": "default", "input": "Say hello.", "max_output_tokens": 50 });
+        body.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
+        json!({ "custom_id": id, "method": "POST", "url": "/v1/responses", "body": body }).to_string() + "\n"
+    };
+    let unknown = json!({ "previous_response_id": "resp_01990000000070008000000000000000" });
+    let input = line("plain", json!({})) + &line("on", unknown);
+    let file = upload(&bench.client, "in.jsonl", input.as_bytes(), "batch");
+    let body = json!({ "input_file_id": id(&file), "endpoint": "/v1/responses", "completion_window": "24h" });
+    let made = id(&bench.client.post("/v1/batches", &body).expect(200));
+    let ended = ended(&bench.client, &made);
+    assert_eq!(ended["request_counts"], json!({ "total": 2, "completed": 1, "failed": 1 }), "{ended}");
+    let output = read(&bench.client, &ended["output_file_id"]);
+    let response = &output[0]["response"]["body"];
+    assert_eq!((&response["object"], &response["store"]), (&json!("response"), &json!(false)));
+    assert_eq!(response["output"][0]["content"][0]["text"], "Hello.");
+    let kept = bench.client.get(&format!("/v1/responses/{}", response["id"].as_str().expect("an id")));
+    assert_eq!(kept.status, 404, "the batch keeps it");
+    let errors = read(&bench.client, &ended["error_file_id"]);
+    let params: Vec<_> = errors.iter().map(|line| &line["response"]["body"]["error"]["param"]).collect();
+    assert_eq!(params, ["previous_response_id"]);
+    assert_eq!(bench.upstream.counts().requests, 1);
+}
+
+#[test]
+fn a_line_that_failed_and_was_paid_for_is_not_called_again() {
+    let bench = Bench::start();
+    bench.upstream.usually(Script::html(200));
+    let made = make(&bench.client, &lines(1));
+    let ended = ended(&bench.client, &made);
+    assert_eq!(ended["request_counts"], json!({ "total": 1, "completed": 0, "failed": 1 }));
+    let errors = read(&bench.client, &ended["error_file_id"]);
+    assert_eq!(bench.upstream.counts().requests, 1, "{errors:?}");
+}
+
+#[test]
 fn errors_come_in_a_file_of_their_own() {
     let bench = Bench::start();
     bench.upstream.usually(Script::reply("Hello."));
