@@ -333,6 +333,8 @@ impl App {
                 Status::Deleted => clear(change.tenant),
             }
         });
+        let (within, after) = (self.budgets.clone(), self.budgets.clone());
+        self.tenants.on_rotation(move |tx, keys| within.pass_on(tx, keys), move |keys| after.passed_on(keys));
         self.setup.begin();
         self.jobs.start(&self.stop).await?;
         let (acme, jobs, stop) = (self.acme.clone(), self.jobs.clone(), self.stop.clone());

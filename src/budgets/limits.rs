@@ -68,6 +68,26 @@ impl Budgets {
         Ok(self.0.db.write_then(work, after).await?.is_some())
     }
 
+    /// Gives the budget of a key to the one that takes its place, in the
+    /// transaction that makes it.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn pass_on(&self, tx: &Tx<'_>, succession: &tenants::Succession) -> Result<(), db::Error> {
+        let tenants::Succession { tenant, old, new } = succession;
+        sql::pass_on_key_budget(tx, *tenant, old, new, self.0.clock.now())
+    }
+
+    /// The same in memory, after the commit.
+    pub fn passed_on(&self, succession: &tenants::Succession) {
+        let tenants::Succession { tenant, old, new } = succession;
+        let mut ledger = self.0.ledger();
+        let limit = ledger.key_limit(*tenant, &old.as_str().into());
+        if limit.is_some() {
+            ledger.set_key_limit(*tenant, &new.as_str().into(), limit);
+        }
+    }
+
     /// What may be spent with a key; `None` when there is no such key.
     pub(super) async fn key_budget(&self, id: String, key: String) -> Result<Option<Option<Usd>>, db::Error> {
         let read = move |tx: &Tx<'_>| {

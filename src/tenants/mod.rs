@@ -19,7 +19,7 @@ pub use types::{Cohort, KeyRow, Status, TenantRow};
 
 use crate::auth::{ApiKey, Auth, Mac, Proof, Scopes, Tenant};
 use crate::clock::{Clock, Timestamp};
-use crate::db::{self, Db};
+use crate::db::{self, Db, Tx};
 use crate::http::idempotency::{Created, IdempotencyKey, Stored, once};
 use crate::id::IdSource;
 use crate::limits::Quota;
@@ -39,6 +39,22 @@ pub struct Change {
 
 type Listener = Box<dyn Fn(Change) + Send + Sync>;
 
+/// A key that takes the place of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Succession {
+    /// The row number of the tenant of both.
+    pub tenant: i64,
+    /// The id of the old one.
+    pub old: String,
+    /// The id of the new one.
+    pub new: String,
+}
+
+/// What hands over what others keep of a key: in the transaction of the
+/// rotation, and right after its commit.
+type Heirs =
+    (Box<dyn Fn(&Tx<'_>, &Succession) -> Result<(), db::Error> + Send + Sync>, Box<dyn Fn(&Succession) + Send + Sync>);
+
 /// The service. One per process, behind an `Arc`.
 pub struct Tenants {
     db: Db,
@@ -46,6 +62,7 @@ pub struct Tenants {
     ids: IdSource,
     auth: Arc<Auth>,
     listener: Arc<OnceLock<Listener>>,
+    heirs: Arc<OnceLock<Heirs>>,
 }
 
 /// What is asked of a new key.
@@ -81,12 +98,22 @@ impl Tenants {
     /// The service over a database.
     #[must_use]
     pub fn new(db: Db, clock: Clock, ids: IdSource, auth: Arc<Auth>) -> Self {
-        Self { db, clock, ids, auth, listener: Arc::default() }
+        Self { db, clock, ids, auth, listener: Arc::default(), heirs: Arc::default() }
     }
 
     /// Who is told of every change of a tenant's status or quota. Set once, by `app`.
     pub fn on_change(&self, listener: impl Fn(Change) + Send + Sync + 'static) {
         let _ = self.listener.set(Box::new(listener));
+    }
+
+    /// Who hands over what it keeps of a key that is rotated: in the transaction,
+    /// and on the writer's thread after the commit. Set once, by `app`.
+    pub fn on_rotation(
+        &self,
+        within: impl Fn(&Tx<'_>, &Succession) -> Result<(), db::Error> + Send + Sync + 'static,
+        after: impl Fn(&Succession) + Send + Sync + 'static,
+    ) {
+        let _ = self.heirs.set((Box::new(within), Box::new(after)));
     }
 
     /// Fills the keyring from the database and, when a single legacy key is

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::routes::{KeyView, check_expiry, stored};
-use super::{KeyRow, NewKey, Tenants, sql};
+use super::{KeyRow, NewKey, Succession, Tenants, sql};
 use crate::auth::{Admin, ApiKey, Proof, Tenant};
 use crate::clock::Timestamp;
 use crate::db::{self, Tx};
@@ -75,6 +75,12 @@ struct Done {
     old_ends: Timestamp,
 }
 
+impl Done {
+    fn succession(&self) -> Succession {
+        Succession { tenant: self.tenant.no, old: self.old.clone(), new: self.new.id.clone() }
+    }
+}
+
 async fn rotate(
     _: Admin,
     tenants: web::Data<Tenants>,
@@ -120,6 +126,7 @@ impl Tenants {
         let api_key = ApiKey::generate(old.is_some_and(|old| old.test));
         let (mac, mark) = (self.auth.hasher().mac(api_key.reveal()), self.auth.hasher().mark());
         let (id, keyring) = (api_key.id().to_owned(), self.auth.keyring.clone());
+        let (heirs, told) = (self.heirs.clone(), self.heirs.clone());
         // What is kept for a replay must not hold the secret.
         let answer = |rotated: &Rotated| match rotated {
             Rotated::Done(done) => Some(stored(&KeyView::new(&done.new, "active", None))),
@@ -143,11 +150,18 @@ impl Tenants {
                 };
                 let new = sql::insert_key(tx, tenant.no, &id, &new, &mac, mark, now)?;
                 let old_ends = sql::replace_key(tx, &old, &new.id, rotation.grace, now)?;
-                Ok(Some(Rotated::Done(Box::new(Done { new, tenant, old: old.id, old_ends }))))
+                let done = Done { new, tenant, old: old.id, old_ends };
+                if let Some((within, _)) = heirs.get() {
+                    within(tx, &done.succession())?;
+                }
+                Ok(Some(Rotated::Done(Box::new(done))))
             })
         };
         let after = move |rotated: &Option<Created<Rotated>>| {
             if let Some(Created::New(Rotated::Done(done))) = rotated {
+                if let Some((_, after)) = told.get() {
+                    after(&done.succession());
+                }
                 keyring.add(done.new.facts(done.tenant, Proof::Now(mac)));
                 if done.old_ends > now {
                     keyring.end_at(&done.old, done.old_ends);

@@ -249,6 +249,21 @@ fn alerts_are_shown_logged_and_counted() {
 }
 
 #[test]
+fn a_key_that_takes_the_place_of_another_gets_its_budget() {
+    let mut server = Server::testbed();
+    let tenant = tenant(&server);
+    let path = |key: &str, what: &str| format!("/admin/tenants/{}/keys/{key}/{what}", tenant.id);
+    server.admin().put(&path(&tenant.key, "budget"), &json!({ "total_usd": "0.5" })).expect(200);
+    let made = server.admin().post(&path(&tenant.key, "rotate"), &json!({ "grace_seconds": 3600 })).expect(201);
+    let new = made["key_id"].as_str().expect("an id").to_owned();
+    let too_much = json!({ "amount": "0.6", "cost": "0.6", "model": "a", "key": new });
+    tenant.refused(&too_much);
+    server.restart();
+    assert_eq!(server.admin().get(&path(&new, "budget")).expect(200)["total_usd"], "0.5");
+    tenant.refused(&too_much);
+}
+
+#[test]
 fn a_report_says_what_was_spent_by_whatever_is_asked() {
     let mut server = Server::testbed();
     let (tenant, other) = (tenant(&server), tenant(&server));

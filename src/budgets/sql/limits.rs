@@ -54,6 +54,20 @@ pub(in crate::budgets) fn key_budgets(tx: &Tx<'_>) -> Result<Vec<(i64, Arc<str>,
     tx.all(sql, [], |row| Ok((row.get(0)?, row.get::<_, String>(1)?.into(), Usd::from_nano(row.get(2)?))))
 }
 
+/// Gives a key's budget to the one that takes its place.
+pub(in crate::budgets) fn pass_on_key_budget(
+    tx: &Tx<'_>,
+    tenant: i64,
+    old: &str,
+    new: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    match key_budget(tx, tenant, old)? {
+        Some(total) => set_key_budget(tx, tenant, new, Some(total), now),
+        None => Ok(()),
+    }
+}
+
 pub(in crate::budgets) fn set_key_budget(
     tx: &Tx<'_>,
     tenant: i64,

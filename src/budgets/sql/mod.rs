@@ -8,7 +8,9 @@ mod limits;
 mod report;
 
 pub(super) use care::{Old, alerts, clear_tenant, forget, has_old, insert_alert, newest_alerts};
-pub(super) use limits::{key_budget, key_budgets, set_key_budget, set_tenant_budget, tenant_budget, tenant_budgets};
+pub(super) use limits::{
+    key_budget, key_budgets, pass_on_key_budget, set_key_budget, set_tenant_budget, tenant_budget, tenant_budgets,
+};
 pub(super) use report::{Group, Reported, report};
 
 use crate::budgets::account::TotalKey;

@@ -27,7 +27,7 @@ use crate::http::Problem;
 use crate::money::Usd;
 use count::{Count, too_long, unknown_price};
 
-pub use output::with_output_limit;
+pub use output::{older_limit, with_output_limit};
 
 /// A request's body: its fields, as they were sent.
 pub type Fields = BTreeMap<String, Box<RawValue>>;

@@ -5,7 +5,14 @@ use serde_json::value::RawValue;
 use super::Fields;
 use super::count::Count;
 use crate::http::Problem;
+use crate::models::price::Price;
+use crate::models::tokens::Vocabulary;
 use crate::models::{Endpoint, json};
+
+/// The newer name of that limit. `OpenAI`'s own models obey it; others may not
+/// know it, and ignore it.
+const NEWER: &str = "max_completion_tokens";
+const OLDER: &str = "max_tokens";
 
 /// Choices that one call may ask for.
 const MOST_CHOICES: u64 = 128;
@@ -13,7 +20,7 @@ const MOST_CHOICES: u64 = 128;
 /// The fields that limit output, the one first that is set when there is none.
 fn limits(endpoint: Endpoint) -> &'static [&'static str] {
     match endpoint {
-        Endpoint::ChatCompletions => &["max_completion_tokens", "max_tokens"],
+        Endpoint::ChatCompletions => &[NEWER, OLDER],
         Endpoint::Responses => &["max_output_tokens"],
         Endpoint::Embeddings | Endpoint::AudioTranscriptions | Endpoint::AudioSpeech => &[],
     }
@@ -41,13 +48,23 @@ pub(super) fn most(endpoint: Endpoint, body: &Fields, count: &Count<'_>) -> Resu
         asked = Some(asked.map_or(limit, |other| other.max(limit)));
     }
     let Some(each) = asked.or(able) else {
-        let name = limits(endpoint).last().unwrap_or(&"max_tokens");
+        let name = limits(endpoint).last().unwrap_or(&OLDER);
         let detail = "must be given, because it is not known how much this model writes at most";
         return Err(Problem::invalid(format!("/{name}"), detail));
     };
     let room = price.context().map_or(u64::MAX, |context| context.saturating_sub(count.least));
     let predicted = body.get("prediction").map_or(0, |prediction| json::bytes(prediction));
     Ok(each.min(room).saturating_mul(choices).saturating_add(predicted))
+}
+
+/// The limit under the name that every model knows, where a request for a model
+/// that is not one of `OpenAI`'s has it under the newer name alone: what is reserved
+/// must be what the model keeps to.
+pub fn older_limit(endpoint: Endpoint, body: &Fields, price: &Price) -> Option<(&'static str, Box<RawValue>)> {
+    let unsure = endpoint == Endpoint::ChatCompletions && price.vocabulary() == Vocabulary::Unknown;
+    let is_set = |name: &str| body.get(name).is_some_and(|value| !json::is_null(value));
+    let limit = body.get(NEWER).filter(|_| unsure && is_set(NEWER) && !is_set(OLDER))?;
+    Some((OLDER, limit.clone()))
 }
 
 fn choices(body: &Fields) -> Result<u64, Problem> {
@@ -85,7 +102,7 @@ pub fn with_output_limit(endpoint: Endpoint, body: &mut Fields, limit: u64) {
         Endpoint::ChatCompletions => {
             let model = body.get("model").and_then(|model| json::text(model));
             let newer = model.is_some_and(|model| knows_completion_tokens(&model));
-            if newer { "max_completion_tokens" } else { "max_tokens" }
+            if newer { NEWER } else { OLDER }
         }
         Endpoint::Responses => "max_output_tokens",
         Endpoint::Embeddings | Endpoint::AudioTranscriptions | Endpoint::AudioSpeech => return,

@@ -106,6 +106,15 @@ impl Request {
         }
     }
 
+    /// The same with its limit of output under a name that the model is sure to know.
+    pub(super) fn bounded(&self, price: &Price) -> Self {
+        let Content::Json(fields) = &self.content else { return self.clone() };
+        let Some((name, limit)) = estimate::older_limit(self.endpoint, fields, price) else { return self.clone() };
+        let mut bounded = Fields::clone(fields);
+        bounded.insert(name.into(), limit);
+        Self { content: Content::Json(bounded.into()), ..self.clone() }
+    }
+
     /// The same with so many tokens of output at most, over all choices; `None`
     /// where that cannot be said.
     pub(super) fn limited(&self, output: u64, model: &Arc<str>) -> Option<Self> {

@@ -47,6 +47,24 @@ fn the_output_is_clamped_to_what_can_be_paid() {
 }
 
 #[test]
+fn a_model_that_may_not_know_the_newer_limit_is_told_the_older_one_too() {
+    let bench = Bench::start();
+    bench.upstream.usually(hello());
+    let mut body = question();
+    body.as_object_mut().expect("an object").remove("max_tokens");
+    body["max_completion_tokens"] = json!(40);
+    bench.client.post("/v1/chat/completions", &body).expect(200);
+    let told = |body: Value| (body["max_completion_tokens"].clone(), body["max_tokens"].clone());
+    assert_eq!(told(bench.upstream.last_request().json()), (json!(40), json!(40)));
+    // One of OpenAI's own knows it, and would refuse both.
+    set_price(&bench.server, "gpt-4o-mini", "1", "2");
+    bench.upstream.price("gpt-4o-mini", Price::tokens("1", "2"));
+    body["model"] = json!("gpt-4o-mini");
+    bench.client.post("/v1/chat/completions", &body).expect(200);
+    assert_eq!(told(bench.upstream.last_request().json()), (json!(40), Value::Null));
+}
+
+#[test]
 fn the_low_cost_model_is_asked_when_money_is_short() {
     let bench = Bench::start();
     bench.upstream.usually(hello().used(20, 10));
