@@ -66,8 +66,8 @@ fn a_span_that_begins_after_the_clock_was_set_is_not_moved_with_it() {
         let client = server.client();
         let bystander = client.submit_body(&json!({ "tool": "echo", "delay": 1800 }));
         server.set_clock(set);
-        let id = client.submit_body(&json!({ "tool": "echo", "delay": delay }));
         let asked = std::time::Instant::now();
+        let id = client.submit_body(&json!({ "tool": "echo", "delay": delay }));
         client.finished(&id);
         let took = asked.elapsed().as_secs_f64();
         assert!((delay - 0.2..20.0).contains(&took), "{took} s instead of {delay} s after {set} s");

@@ -196,6 +196,11 @@ fn the_commands_on_monitoring_work() {
 }
 
 #[test]
+fn the_commands_on_models_work() {
+    try_it("models");
+}
+
+#[test]
 fn every_block_says_what_it_is() {
     for name in FILES {
         for Block { line, mark, text } in blocks(name) {

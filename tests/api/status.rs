@@ -44,6 +44,20 @@ fn a_fresh_service_says_what_is_to_be_done() {
 }
 
 #[test]
+fn the_last_backup_is_told() {
+    let server = Server::real();
+    with_a_user(&server);
+    server.ask(&["backup", "create"]);
+    let json: Value = serde_json::from_str(&server.ask(&["status", "--json"])).expect("JSON");
+    let last = &json["last_backup"];
+    assert!(last["name"].as_str().is_some_and(|name| name.starts_with("agentd-")), "{json}");
+    let said = server.ask(&["status"]);
+    let line = said.lines().find(|line| line.starts_with("backup ")).expect("a line on backups");
+    let at = last["at"].as_str().expect("a time");
+    assert!(line.contains(&at[..16]) || line.contains(last["name"].as_str().expect("a name")), "{line}");
+}
+
+#[test]
 fn what_waits_is_counted() {
     let mut server = Setup::testbed().env("AGENTD_JOBS_CONCURRENCY", "1").start();
     with_a_user(&server);

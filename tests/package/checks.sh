@@ -237,7 +237,7 @@ check_failed_migration() {
   said '/var/lib/agentd/snapshots/agentd-schema'
   vm systemctl status --no-pager agentd.service >"$work/out" || true
   said 'nonsense'
-  journal_says 'nonsense'
+  eventually 10 journal_says 'nonsense'
   # It does not try for ever.
   same "$(property ActiveState) $(property ExecMainStatus)" "failed 78"
   # The version before it goes on where it was.

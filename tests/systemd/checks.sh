@@ -66,6 +66,7 @@ check_start() {
 
 check_rights() {
   local pid
+  vm systemctl restart agentd.service
   pid=$(property MainPID)
   same "$(vm stat --format %U "/proc/$pid")" agentd
   # CAP_NET_BIND_SERVICE and nothing else, and no way to more.
@@ -75,7 +76,7 @@ check_rights() {
   same "$(vm stat --format '%U %G %a' /var/lib/agentd)" "agentd agentd 700"
   same "$(vm stat --format '%U %G %a' /etc/agentd)" "root agentd 750"
   # What it may not do is shown by the log of what it tried: all of a start.
-  journal | grep -q '"ready"'
+  eventually 10 journal_says '"ready"'
   if journal | grep -i -E 'operation not permitted|permission denied'; then return 1; fi
 }
 
@@ -103,7 +104,7 @@ level = "debug"
 [jobs]
 queue = 1000'
   vm systemctl reload agentd.service
-  journal_says '"changed":"log.level","needs_restart":"jobs.queue"'
+  eventually 10 journal_says '"changed":"log.level","needs_restart":"jobs.queue"'
   get /health
   eventually 5 journal_says '"level":"DEBUG"'
   configure
@@ -115,7 +116,7 @@ check_reload_refused() {
   pid=$(property MainPID)
   configure 'lissten = "nowhere"'
   fails 1 vm systemctl reload agentd.service
-  journal_says 'did you mean'
+  eventually 10 journal_says 'did you mean'
   is_ready
   same "$(property MainPID) $(property ActiveState)" "$pid active"
   configure
@@ -156,14 +157,14 @@ check_hang() {
   vm kill -STOP "$pid"
   eventually 30 restarted_since "$pid"
   is_ready
-  journal_says 'Watchdog timeout'
+  eventually 10 journal_says 'Watchdog timeout'
   as_usual
 }
 
 check_drain() {
   vm systemctl stop agentd.service
   same "$(property Result) $(property ExecMainStatus)" "success 0"
-  journal_says '"stopped"'
+  eventually 10 journal_says '"stopped"'
   vm systemctl start agentd.service
 }
 
@@ -197,7 +198,7 @@ check_port_taken() {
   hold_port 443
   fails 1 vm systemctl start agentd.service
   same "$(property Result) $(property ExecMainStatus)" "exit-code 69"
-  journal_says 'another program has it'
+  eventually 10 journal_says 'another program has it'
   # Once the port is free it comes by itself.
   let_port_go
   eventually 20 is_ready
@@ -209,7 +210,7 @@ check_faulty_configuration() {
   fails 1 vm systemctl start agentd.service
   same "$(property Result) $(property ActiveState) $(property NRestarts)" "exit-code failed 0"
   same "$(property ExecMainStatus)" 78
-  journal_says 'did you mean'
+  eventually 10 journal_says 'did you mean'
   # Longer than RestartSec=.
   sleep 4
   same "$(property ActiveState) $(property NRestarts)" "failed 0"
@@ -233,18 +234,18 @@ check_credentials() {
 check_long_migration() {
   local unit=$m/etc/systemd/system/agentd-slow.service begun=$SECONDS
   sed -e 's|/usr/bin/agentd |/usr/bin/agentd-testbed |' -e 's|Directory=agentd|&-slow|' -e 's|%S/agentd|&-slow|' \
-    -e 's|^TimeoutStartSec=.*|TimeoutStartSec=2s|' -e 's|agentd.toml|slow.toml|' \
+    -e 's|^TimeoutStartSec=.*|TimeoutStartSec=5s|' -e 's|agentd.toml|slow.toml|' \
     -e '/^ExecStart=/i Environment=TESTBED_MIGRATION_FILE=/etc/agentd/slow.sql' \
     "$m/usr/lib/systemd/system/agentd.service" >"$unit"
   printf '[server]\nlisten = "127.0.0.1:8082"\n' >"$m/etc/agentd/slow.toml"
   cat >"$m/etc/agentd/slow.sql" <<'SQL'
-CREATE TABLE slow AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 60000000)
+CREATE TABLE slow AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 120000000)
   SELECT max(x) AS x FROM n;
 SQL
   vm systemctl daemon-reload
   vm systemctl start agentd-slow.service
   # Else nothing has been shown.
-  [ $((SECONDS - begun)) -gt 3 ]
+  [ $((SECONDS - begun)) -gt 6 ]
   vm curl --silent --fail http://127.0.0.1:8082/ready
   vm systemctl stop agentd-slow.service
 }

@@ -220,4 +220,5 @@ fn a_place_at_the_provider_is_waited_for() {
         let asked: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
         assert!(asked.into_iter().all(|asked| asked.join().expect("an answer") == 200));
     });
+    assert_eq!(bench.upstream.counts().most_active, 1);
 }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Bench, streamed};
-use crate::support::eventually;
 use crate::support::upstream::{Fault, Gate, Script, Usage};
+use crate::support::{Setup, eventually};
 
 fn words() -> Script {
     Script::tokens(1000, 20).chunks(20)
@@ -53,6 +53,11 @@ fn what_breaks_off_says_so_in_the_stream_and_is_paid_for() {
         let error = events.iter().find(|event| event["error"].is_object());
         assert_eq!(error.map(|event| event["error"]["code"].clone()), code.map(|code| json!(code)), "{fault:?}");
         assert!(!said(&events).is_empty());
+        bench.settled();
+        let (spent, billed) = (bench.tenant_day("spent_usd"), bench.upstream.billed().to_string());
+        let [spent, billed] = [spent, billed].map(|amount| amount.parse::<f64>().expect("an amount"));
+        // Counted here, since the provider did not say: by the text and its input, roughly.
+        assert!(spent > 0.0 && spent <= billed * 2.0 + 0.001, "{fault:?}: {spent} where {billed} was billed");
     }
     // Never a second provider after the first byte.
     assert_eq!(bench.upstream.asked("n"), 0);
@@ -66,6 +71,23 @@ fn before_the_first_byte_another_model_is_asked() {
     let answer = bench.client.post("/v1/chat/completions", &streamed());
     answer.expect_text(200);
     assert_eq!((answer.header("x-model-used"), answer.header("x-fallbacks")), (Some("n"), Some("1")));
+}
+
+#[test]
+fn a_stream_has_a_time_for_its_beginning_and_one_for_all_of_it() {
+    let setup = Setup::real().env("AGENTD_MODELS_FIRST_TOKEN_TIME", "1s").env("AGENTD_MODELS_TOTAL_TIME", "3s");
+    let bench = Bench::start_with(setup.env("AGENTD_MODELS_ATTEMPTS", "1"));
+    bench.upstream.script("n", words());
+    bench.upstream.script("m", Script::hang());
+    let answer = bench.client.post("/v1/chat/completions", &streamed());
+    assert_eq!((answer.status, answer.header("x-model-used")), (200, Some("n")), "{}", answer.text);
+    bench.upstream.script("m", words().with_fault(Fault::HangAfter(5)));
+    let answer = bench.client.post("/v1/chat/completions", &streamed());
+    assert_eq!(answer.header("x-model-used"), Some("m"));
+    let events = events(answer.expect_text(200));
+    assert_eq!(events.last().map(|event| event["error"]["code"].clone()), Some(json!("provider_timeout")));
+    bench.settled();
+    assert_eq!(bench.upstream.asked("n"), 1, "only before the first byte");
 }
 
 #[test]
@@ -96,7 +118,6 @@ fn what_the_provider_has_sent_is_paid_for_though_nobody_has_read_it() {
 
 #[test]
 fn who_hangs_up_can_have_the_answer_read_to_its_end() {
-    use crate::support::Setup;
     let bench = Bench::start_with(Setup::real().env("AGENTD_MODELS_ON_HANGUP", "drain"));
     let gate = Gate::new();
     bench.upstream.script("m", words().waits_after(5, &gate));
