@@ -280,6 +280,27 @@ mod tests {
     }
 
     #[test]
+    fn a_restore_is_tried_an_hour_after_the_first_backup_and_then_each_span() {
+        let month = 720 * HOUR;
+        let mut state = fresh();
+        assert_eq!(state.drill_due(month, at(1)), None, "there is nothing to try out");
+        state.last = Some(last(5, false));
+        assert_eq!(state.drill_due(month, at(6)), None, "nor at the place that counts");
+        state.succeeded(last(5, true));
+        assert_eq!(state.drill_due(month, at(6)), Some(at(6)));
+        let drill = |hours, problem: Option<&str>| {
+            Some(Drill { name: "a".into(), at: at(hours), problem: problem.map(Into::into) })
+        };
+        state.drill = drill(6, None);
+        assert_eq!(state.drill_due(month, at(7)), Some(at(726)));
+        state.succeeded(last(29, true));
+        assert_eq!(state.drill_due(month, at(30)), Some(at(726)), "another backup changes nothing");
+        state.drill = drill(726, Some("half of it is missing"));
+        assert_eq!(state.drill_due(month, at(727)), Some(at(727)), "one that failed is tried again soon");
+        assert_eq!(state.drill_due(month, at(40)), Some(at(30)), "and one from the future counts for nothing");
+    }
+
+    #[test]
     fn what_could_not_be_sent_is_sent_and_not_made_again() {
         let mut state = fresh();
         state.last = Some(last(5, false));

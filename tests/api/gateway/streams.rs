@@ -90,6 +90,35 @@ fn a_stream_has_a_time_for_its_beginning_and_one_for_all_of_it() {
     assert_eq!(bench.upstream.asked("n"), 1, "only before the first byte");
 }
 
+/// Far more than the sockets on the way hold: were it gathered for a reader who
+/// does not come, it would show.
+#[test]
+fn a_slow_reader_holds_a_piece_and_no_more() {
+    let bench = Bench::start();
+    let text = "abcdefgh ".repeat(6 << 20);
+    bench.upstream.script("m", Script::reply(&text).chunks(3000).used(1000, 20));
+    let before = peak(&bench.server);
+    let mut slow = bench.client.open("POST", "/v1/chat/completions", &streamed());
+    assert!(slow.frame().is_some());
+    // One who reads gets all of it meanwhile.
+    let mut quick = bench.client.open("POST", "/v1/chat/completions", &streamed());
+    while quick.frame().is_some() {}
+    let counts = bench.upstream.counts();
+    assert_eq!((counts.answered, counts.active), (1, 1), "{counts:?}");
+    let grown = peak(&bench.server).saturating_sub(before) >> 20;
+    assert!(grown < 24, "{grown} MiB for answers of {} MiB", text.len() >> 20);
+    drop(slow);
+    bench.settled();
+}
+
+/// Bytes of memory that the service has had at most.
+fn peak(server: &crate::support::Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("its status");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its memory");
+    let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
+    kib << 10
+}
+
 #[test]
 fn who_hangs_up_ends_the_call_and_pays_for_what_came() {
     let bench = Bench::start();
