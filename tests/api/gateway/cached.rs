@@ -11,6 +11,11 @@ fn content(client: &Client, body: &Value) -> Answer {
     client.post_with("/v1/chat/completions", &[("Cache-Control", "max-age=60")], body)
 }
 
+/// Whether it was given before; it says how long ago.
+fn is_old(answer: &Answer) -> bool {
+    answer.header("age").is_some_and(|age| age.parse::<u64>().is_ok())
+}
+
 #[test]
 fn the_same_question_is_paid_for_once() {
     let bench = Bench::start();
@@ -19,7 +24,8 @@ fn the_same_question_is_paid_for_once() {
     assert_eq!((first.header("age"), first.header("x-cost-usd")), (None, Some("0.0011")));
     let again = content(&bench.client, &question());
     assert_eq!(again.expect(200), first.expect(200));
-    assert_eq!((again.header("age"), again.header("x-cost-usd")), (Some("0"), Some("0")));
+    assert!(is_old(&again));
+    assert_eq!(again.header("x-cost-usd"), Some("0"));
     assert_eq!((again.header("x-model-used"), again.header("x-fallbacks")), (Some("m"), Some("0")));
     assert_eq!(bench.upstream.counts().requests, 1);
     assert_eq!(bench.upstream.billed().to_string(), "0.0011");
@@ -97,7 +103,7 @@ fn what_is_asked_while_a_provider_changes_is_not_kept() {
         first.join().expect("an answer");
     });
     assert_eq!(content(&bench.client, &question()).header("age"), None);
-    assert_eq!(content(&bench.client, &question()).header("age"), Some("0"));
+    assert!(is_old(&content(&bench.client, &question())));
 }
 
 #[test]
@@ -105,10 +111,10 @@ fn what_another_model_said_is_not_given_again() {
     let bench = Bench::start_with(Setup::real().env("AGENTD_MODELS_ATTEMPTS", "1"));
     bench.upstream.usually(hello());
     bench.upstream.next("m", [Script::status(500)]);
-    for (model, fallbacks, age) in [("n", "1", None), ("m", "0", None), ("m", "0", Some("0"))] {
+    for (model, fallbacks, old) in [("n", "1", false), ("m", "0", false), ("m", "0", true)] {
         let answer = content(&bench.client, &question());
-        let told = (answer.header("x-model-used"), answer.header("x-fallbacks"), answer.header("age"));
-        assert_eq!(told, (Some(model), Some(fallbacks), age));
+        let told = (answer.header("x-model-used"), answer.header("x-fallbacks"), is_old(&answer));
+        assert_eq!(told, (Some(model), Some(fallbacks), old));
     }
 }
 
@@ -123,6 +129,7 @@ fn what_a_budget_has_cut_short_is_not_given_again_and_an_empty_one_takes_nothing
     bench.budget(&json!({ "day_usd": "0", "on_exhausted": "reject" }));
     let again = content(&bench.client, &question());
     again.expect(200);
-    assert_eq!((again.header("age"), again.header("x-budget-remaining-usd")), (Some("0"), Some("0")));
+    assert!(is_old(&again));
+    assert_eq!(again.header("x-budget-remaining-usd"), Some("0"));
     bench.client.post("/v1/chat/completions", &question()).openai_error(402, "budget_exceeded", None);
 }
