@@ -1,5 +1,6 @@
-//! The interface of chat completions and the list of models. Unknown fields of
-//! a request are passed on; errors have the form that its clients read.
+//! The interface of chat completions, and where the routes of this room are put
+//! together. Unknown fields of a request are passed on; errors have the form that
+//! its clients read.
 
 use std::convert::Infallible;
 use std::time::Duration;

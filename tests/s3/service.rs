@@ -218,6 +218,51 @@ fn a_second_host_follows_the_bucket_and_takes_over() {
     second.stop();
 }
 
+/// The same where a systemd seems to run, which notes what it is asked: in a mount
+/// namespace, so that this machine's own is not asked.
+#[track_caller]
+fn beside_systemd(bench: &Bench, arguments: &[&str], data: &Path) -> (Said, Vec<String>) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = TempDir::new().expect("a folder");
+    let (program, asked) = (folder.path().join("systemctl"), folder.path().join("asked"));
+    std::fs::write(&program, format!("#!/bin/sh\necho \"$*\" >>{}\n", asked.display())).expect("written");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    let verb = agentd(arguments);
+    let mut command = std::process::Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(verb.get_program()).args(verb.get_args());
+    command.arg("--data-dir").arg(data).envs(of_bucket(bench));
+    command.env_remove("AGENT_KEY_HASH_SECRET").env_remove("AGENT_ADMIN_KEY");
+    command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.path().display()));
+    let said = say(&mut command, "");
+    let asked = std::fs::read_to_string(asked).unwrap_or_default();
+    (said, asked.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn one_command_promotes_and_starts_and_one_that_fails_goes_on_following() {
+    let bench = Bench::new("service-standby-systemd");
+    let mut server = sending(&bench, Setup::real()).start();
+    server.ask(&["backup", "create"]);
+    let folder = TempDir::new().expect("a folder");
+    let data = folder.path().join("data");
+    elsewhere(&bench, &["standby", "pull"], &data).ok();
+    let before = ["is-active --quiet agentd-standby.timer", "stop --quiet agentd-standby.timer agentd-standby.service"];
+
+    let (said, asked) = beside_systemd(&bench, &["standby", "promote"], &data);
+    assert!(said.refused(1).contains("secrets"));
+    assert_eq!(asked, [before[0], before[1], "start --quiet agentd-standby.timer"]);
+
+    let (said, asked) = beside_systemd(&bench, &["standby", "promote", "--new-secrets"], &data);
+    assert!(said.ok().contains("the service runs"));
+    let after = ["disable --now --quiet agentd-standby.timer", "enable --now --quiet agentd.service"];
+    assert_eq!(asked, [before, after].concat());
+    server.stop();
+}
+
 #[test]
 fn a_standby_takes_over_when_the_bucket_is_gone_as_well() {
     let bench = Bench::new("service-standby-alone");
