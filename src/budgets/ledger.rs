@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::account::{Account, Total, TotalKey};
 use super::alerts::Alerts;
+use super::escrow::{AllEscrows, Fall, Line, Reach};
 use super::types::{Alert, Exhausted, OnExhausted, Payer, Scope, Standing, TenantBudget};
 use super::window::{Bucket, Calendar, Frame};
 use crate::clock::Timestamp;
@@ -20,7 +21,7 @@ const SLACK: i64 = 2 * 288;
 /// Money that is held for a call.
 #[derive(Clone, Debug)]
 pub(super) struct Hold {
-    pub payer: Payer,
+    pub line: Arc<Line>,
     pub amount: Usd,
     /// When it was taken: it is never settled into an earlier bucket.
     pub at: Bucket,
@@ -41,12 +42,25 @@ pub(super) struct Missing {
 pub(super) enum Decision {
     Held {
         hold: Hold,
-        /// It fits only because calls have given money back whose rows still say
-        /// that they hold it; those are to be written before it is.
-        leans_on_unwritten: bool,
+        /// What is put aside on disk is enough for it.
+        is_covered: bool,
     },
     Exhausted(Box<Exhausted>, Option<Alert>),
     Missing(Missing),
+}
+
+/// How money that is held comes to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cover {
+    /// It is there by now.
+    There,
+    /// With a write that puts so much more aside.
+    Write(i64),
+    /// The same, after writes that take away what is put aside in vain within this
+    /// reach: a budget could not pay for both, should the process be killed.
+    WriteAfter(Reach, i64),
+    /// As before, but not until the writes under way have ended.
+    Later(Reach),
 }
 
 pub(super) struct Ledger {
@@ -61,9 +75,7 @@ pub(super) struct Ledger {
     dropped: u64,
     /// Calls that are under way.
     holds: usize,
-    /// What has been given back and not written yet. A process that is killed now
-    /// leaves it spent.
-    unwritten: i128,
+    pub escrows: AllEscrows,
     alerts: Alerts,
 }
 
@@ -87,7 +99,7 @@ impl Ledger {
             totals: HashMap::new(),
             dropped: 0,
             holds: 0,
-            unwritten: 0,
+            escrows: AllEscrows::default(),
             alerts: Alerts::default(),
         }
     }
@@ -190,22 +202,16 @@ impl Ledger {
     }
 
     /// Holds money in every scope, or in none.
-    pub fn reserve(&mut self, now: Timestamp, payer: &Payer, amount: Usd) -> Decision {
+    pub fn reserve(&mut self, now: Timestamp, line: Line, amount: Usd) -> Decision {
+        let payer = &line.payer;
         if let Some(missing) = self.missing(now, payer) {
             return Decision::Missing(missing);
         }
         let frame = self.calendar.frame(now);
         let asked = i128::from(amount.nano());
-        let mut leans_on_unwritten = false;
         if asked > 0 {
-            let over = |place: &Place, more: i128| {
-                place.limit.is_some_and(|limit| place.spent + place.reserved + asked + more > limit)
-            };
-            let places = self.places(&frame, payer);
-            // That of all payers together is more than any place has, so this errs
-            // on the side of writing too soon.
-            leans_on_unwritten = places.iter().flatten().any(|place| over(place, self.unwritten));
-            if let Some(place) = places.into_iter().flatten().find(|place| over(place, 0)) {
+            let cannot = |place: &Place| place.has_no(asked);
+            if let Some(place) = self.places(&frame, payer).into_iter().flatten().find(cannot) {
                 return self.exhausted(now, &frame, payer, &place, amount);
             }
         }
@@ -217,8 +223,47 @@ impl Ledger {
                 total.reserve(asked);
             }
         }
-        let hold = Hold { payer: payer.clone(), amount, at: Bucket::of(now) };
-        Decision::Held { hold, leans_on_unwritten }
+        let at = Bucket::of(now);
+        let (line, is_covered) = self.escrows.hold(line, amount, at);
+        Decision::Held { hold: Hold { line, amount, at }, is_covered }
+    }
+
+    /// What goes from what is put aside with calls that are being settled. Some of
+    /// that stays for the next ones, where all budgets could pay for it.
+    pub fn fall<'a>(&mut self, now: Timestamp, settled: impl Iterator<Item = &'a Hold>) -> Vec<Fall> {
+        let mut by_line: HashMap<&Arc<Line>, i128> = HashMap::new();
+        for hold in settled.filter(|hold| hold.amount > Usd::ZERO) {
+            *by_line.entry(&hold.line).or_default() += i128::from(hold.amount.nano());
+        }
+        let frame = self.calendar.frame(now);
+        let falls = by_line.into_iter().filter_map(|(line, settled)| {
+            let is_tight = self.lacks(&frame, &line.payer, settled).is_some();
+            self.escrows.fall(line, settled, is_tight)
+        });
+        falls.collect()
+    }
+
+    /// Whose budget could not pay if so much more were put aside on disk.
+    fn lacks(&mut self, frame: &Frame, payer: &Payer, more: i128) -> Option<Reach> {
+        let (all, tenant) = (Reach::All, Reach::Tenant(payer.tenant));
+        // The service's place is the first, and its reach the wider one.
+        self.places(frame, payer).into_iter().flatten().find_map(|place| {
+            let reach = if place.scope == Scope::ServiceDay { all } else { tenant };
+            place.has_no(self.escrows.excess(reach) + more).then_some(reach)
+        })
+    }
+
+    /// How a hold that was not covered comes to disk, so that no budget has more
+    /// spent and put aside there than it may, at any moment.
+    pub fn cover(&mut self, now: Timestamp, hold: &Hold) -> Cover {
+        let Hold { line, amount, at } = hold;
+        let Some(by) = self.escrows.lacks(line, *amount, *at) else { return Cover::There };
+        let frame = self.calendar.frame(now);
+        match self.lacks(&frame, &line.payer, i128::from(by)).filter(|_| by > 0) {
+            Some(reach) if self.escrows.is_keeping(reach) => Cover::Later(reach),
+            Some(reach) => Cover::WriteAfter(reach, by),
+            None => Cover::Write(by),
+        }
     }
 
     fn exhausted(&mut self, now: Timestamp, frame: &Frame, payer: &Payer, place: &Place, asked: Usd) -> Decision {
@@ -256,16 +301,31 @@ impl Ledger {
 
     /// The call was not made, or cost nothing.
     pub fn release(&mut self, hold: &Hold) {
+        self.give_back(hold);
+        self.escrows.release(&hold.line, hold.amount);
+        self.close(&hold.line.payer);
+    }
+
+    fn give_back(&mut self, hold: &Hold) {
+        let payer = &hold.line.payer;
         self.holds = self.holds.saturating_sub(1);
         let amount = i128::from(hold.amount.nano());
-        self.unwritten += amount;
         self.service.give_back(amount);
-        if let Some(account) = self.tenants.get_mut(&hold.payer.tenant) {
+        if let Some(account) = self.tenants.get_mut(&payer.tenant) {
             account.give_back(amount);
         }
-        for key in TotalKey::of(&hold.payer) {
+        for key in TotalKey::of(payer) {
             if let Some(total) = self.totals.get_mut(&key) {
                 total.give_back(amount);
+            }
+        }
+    }
+
+    /// Nothing of a call is left to be written.
+    fn close(&mut self, payer: &Payer) {
+        for key in TotalKey::of(payer) {
+            if let Some(total) = self.totals.get_mut(&key) {
+                total.open = total.open.saturating_sub(1);
             }
         }
     }
@@ -273,31 +333,28 @@ impl Ledger {
     /// The call was made: what was held becomes what it cost. Into which bucket,
     /// and what is to be told about it.
     pub fn settle(&mut self, now: Timestamp, hold: &Hold, cost: Usd) -> (Bucket, Vec<Alert>) {
-        self.release(hold);
-        self.unwritten -= i128::from(cost.min(hold.amount).nano());
+        let payer = &hold.line.payer;
+        self.give_back(hold);
+        self.escrows.settle(&hold.line, hold.amount, cost);
         let bucket = Bucket::of(now).max(hold.at);
         self.service.spent.add(bucket, cost.nano());
-        if let Some(account) = self.tenants.get_mut(&hold.payer.tenant) {
+        if let Some(account) = self.tenants.get_mut(&payer.tenant) {
             account.spent.add(bucket, cost.nano());
         }
-        for key in TotalKey::of(&hold.payer) {
+        for key in TotalKey::of(payer) {
             if let Some(total) = self.totals.get_mut(&key) {
                 total.spent += i128::from(cost.nano());
             }
         }
         let frame = self.calendar.frame(now);
-        let standings: Vec<_> = self.places(&frame, &hold.payer).into_iter().flatten().map(|p| p.standing()).collect();
-        (bucket, self.alerts.settled(now, &frame, &hold.payer, &standings))
+        let standings: Vec<_> = self.places(&frame, payer).into_iter().flatten().map(|p| p.standing()).collect();
+        (bucket, self.alerts.settled(now, &frame, payer, &standings))
     }
 
-    /// What was settled or released is on disk, with what that gave back.
-    pub fn written(&mut self, hold: &Hold, given_back: Usd) {
-        self.unwritten -= i128::from(given_back.nano());
-        for key in TotalKey::of(&hold.payer) {
-            if let Some(total) = self.totals.get_mut(&key) {
-                total.open = total.open.saturating_sub(1);
-            }
-        }
+    /// What a call has cost is on disk.
+    pub fn written(&mut self, hold: &Hold, cost: Usd) {
+        self.escrows.written(&hold.line, hold.amount, cost);
+        self.close(&hold.line.payer);
     }
 
     /// Drops what is not used and can be read again. Only while no call is under
@@ -396,6 +453,11 @@ impl Ledger {
 }
 
 impl Place {
+    /// Whether so much more is too much.
+    fn has_no(&self, more: i128) -> bool {
+        self.limit.is_some_and(|limit| self.spent + self.reserved + more > limit)
+    }
+
     fn standing(&self) -> Standing {
         Standing {
             scope: self.scope,

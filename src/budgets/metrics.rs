@@ -20,6 +20,7 @@ pub(super) struct Metrics {
     spend: CounterVec,
     models: Mutex<BTreeSet<String>>,
     reserved: Gauge,
+    reservations: IntCounterVec,
     refusals: IntCounterVec,
     alerts: IntCounterVec,
     waiting: IntGauge,
@@ -44,6 +45,14 @@ impl Metrics {
                 "agentd_budget_reserved_usd",
                 "US dollars that are held for calls under way."
             )),
+            reservations: register!(IntCounterVec::new(
+                Opts::new(
+                    "agentd_budget_reservations_total",
+                    "Calls for which money was reserved, by whether what is put aside on disk was enough or a write \
+                     was waited for."
+                ),
+                &["waited"]
+            )),
             refusals: register!(IntCounterVec::new(
                 Opts::new("agentd_budget_refusals_total", "Calls that a budget could not pay, by scope."),
                 &["scope"]
@@ -57,6 +66,9 @@ impl Metrics {
                 "Settled calls that are not on disk as such yet."
             )),
         };
+        for waited in ["false", "true"] {
+            metrics.reservations.with_label_values(&[waited]);
+        }
         for scope in Scope::ALL {
             metrics.refusals.with_label_values(&[scope.name()]);
         }
@@ -78,6 +90,10 @@ impl Metrics {
 
     pub fn reserved(&self, ledger: &Ledger) {
         self.reserved.set(ledger.reserved().dollars());
+    }
+
+    pub fn covered(&self, is_covered: bool) {
+        self.reservations.with_label_values(&[if is_covered { "false" } else { "true" }]).inc();
     }
 
     pub fn refused(&self, scope: Scope) {

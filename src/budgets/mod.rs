@@ -2,12 +2,13 @@
 //! a call falls into before the call is made, and settled with its cost after
 //! it, so that no scope pays more than it may.
 //!
-//! Memory decides, under one lock; the disk remembers. A reservation counts once
-//! its row is on disk; the record of the call takes that row's place when it is
-//! settled. What a process leaves reserved is settled in full by the next one.
+//! Memory decides, under one lock; the disk remembers. A call may be made once the
+//! disk has put aside what it may cost, and when it is settled its record takes the
+//! place of that. What a process leaves put aside is settled in full by the next one.
 
 mod account;
 mod alerts;
+mod escrow;
 mod ledger;
 mod limits;
 mod metrics;
@@ -41,10 +42,11 @@ use crate::db::{self, Db, Tx};
 use crate::http::Problem;
 use crate::id::{IdSource, row_number};
 use crate::money::Usd;
-use ledger::{Decision, Ledger, Missing};
+use escrow::{Line, Rise};
+use ledger::{Cover, Decision, Ledger, Missing};
 use metrics::Metrics;
 use reservation::{MOST_A_CALL, Unclaimed};
-use settle::{Call, Flag, Settlement, Settlements};
+use settle::{Batch, Call, Flag, Settlement, Settlements};
 use window::{Bucket, Calendar};
 
 /// The code of a problem that a budget cannot pay.
@@ -109,6 +111,62 @@ impl Inner {
         Ok(())
     }
 
+    /// Brings what is held to disk.
+    async fn put_aside(self: &Arc<Self>, mut unclaimed: Unclaimed) -> Result<Reservation, Refused> {
+        let reserved = loop {
+            let moved = self.settlements.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            unclaimed = match self.try_to_put_aside(unclaimed) {
+                Tried::There(reserved) => break reserved,
+                Tried::Handed(receiver) => break receiver.await.unwrap_or(Err(db::Error::Closed))?,
+                Tried::Later(unclaimed) => unclaimed,
+            };
+            moved.await;
+        };
+        reserved.claim().ok_or(Refused::Database(db::Error::Closed))
+    }
+
+    fn try_to_put_aside(self: &Arc<Self>, unclaimed: Unclaimed) -> Tried {
+        let _in_order = self.settlements.in_order();
+        let Some(call) = unclaimed.call() else { return Tried::There(unclaimed) };
+        let (batches, rise) = {
+            let mut ledger = self.ledger();
+            let cover = ledger.cover(self.clock.now(), &call.hold);
+            let (by, reach) = match cover {
+                Cover::There => return Tried::There(unclaimed),
+                Cover::Write(by) => (Some(by), None),
+                Cover::WriteAfter(reach, by) => (Some(by), Some(reach)),
+                Cover::Later(reach) => (None, Some(reach)),
+            };
+            let new_no = || row_number(self.ids.next());
+            // First in memory, and last to the writer: what else stays put aside must leave room for it.
+            let rise = by.map(|by| ledger.escrows.rise(&call.hold.line, by, call.created_at, new_no));
+            (reach.map(|reach| self.gather(&mut ledger, Some(reach))).unwrap_or_default(), rise)
+        };
+        self.hand_over(batches);
+        match rise {
+            Some(rise) => Tried::Handed(self.hand_rise(rise, unclaimed)),
+            None => Tried::Later(unclaimed),
+        }
+    }
+
+    fn hand_rise(
+        self: &Arc<Self>,
+        rise: Rise,
+        unclaimed: Unclaimed,
+    ) -> oneshot::Receiver<Result<Unclaimed, db::Error>> {
+        let (sender, receiver) = oneshot::channel();
+        let (inner, row) = (self.clone(), rise.clone());
+        let done = move |outcome: Result<(), db::Error>| {
+            inner.ledger().escrows.risen(&rise, outcome.is_ok());
+            inner.sweep_later();
+            let _ = sender.send(outcome.map(|()| unclaimed));
+        };
+        self.db.write_with(move |tx| sql::rise(tx, &row), done);
+        receiver
+    }
+
     /// Tells of budgets that are nearly or wholly spent.
     fn alert(&self, alerts: Vec<Alert>, job: Option<JobPayer>) {
         for alert in alerts {
@@ -137,6 +195,13 @@ impl Inner {
     }
 }
 
+/// What came of the wish to put something aside.
+enum Tried {
+    There(Unclaimed),
+    Handed(oneshot::Receiver<Result<Unclaimed, db::Error>>),
+    Later(Unclaimed),
+}
+
 impl Budgets {
     /// The greatest row number of a call, from which ids go on.
     ///
@@ -153,9 +218,10 @@ impl Budgets {
     pub async fn open(parts: Parts, registry: &prometheus::Registry) -> Result<Self, OpenError> {
         let Parts { db, clock, ids, settings, runtime } = parts;
         let metrics = Metrics::new(registry)?;
-        let recovered = db.write(recover).await?;
-        if recovered > 0 {
-            tracing::warn!(calls = recovered, "calls of the last process may have been made, and are settled in full");
+        let numbers = ids.clone();
+        let recovered = db.write(move |tx| recover(tx, &numbers)).await?;
+        if recovered > Usd::ZERO {
+            tracing::warn!(usd = %recovered, "what the last process had reserved may have been spent, and is settled in full");
         }
         let frame = Calendar::new(settings.window, settings.zone.clone()).frame(clock.now());
         let from = frame.day.min(frame.month);
@@ -201,7 +267,7 @@ impl Budgets {
     }
 
     /// Reserves money in every scope of the payer, or in none. When this
-    /// returns the reservation is on disk. What costs nothing is never refused.
+    /// returns it is put aside on disk. What costs nothing is never refused.
     ///
     /// # Errors
     /// The first budget that cannot pay, or that nothing could be written.
@@ -210,12 +276,19 @@ impl Budgets {
         if inner.settlements.is_full() {
             return Err(db::Error::Overloaded.into());
         }
-        let amount = planned.amount.clamp(Usd::ZERO, MOST_A_CALL);
-        let (hold, leans_on_unwritten, now) = loop {
+        let Planned { model, provider, purpose, amount } = planned;
+        let amount = amount.clamp(Usd::ZERO, MOST_A_CALL);
+        let line = Line { payer: payer.clone(), model, provider, purpose: purpose.into() };
+        let (hold, is_covered, now) = loop {
             let now = inner.clock.now();
-            let decision = inner.ledger().reserve(now, payer, amount);
+            let decision = {
+                let mut ledger = inner.ledger();
+                let decision = ledger.reserve(now, line.clone(), amount);
+                inner.metrics.reserved(&ledger);
+                decision
+            };
             match decision {
-                Decision::Held { hold, leans_on_unwritten } => break (hold, leans_on_unwritten, now),
+                Decision::Held { hold, is_covered } => break (hold, is_covered, now),
                 Decision::Missing(missing) => inner.load(missing).await?,
                 Decision::Exhausted(exhausted, alert) => {
                     inner.metrics.refused(exhausted.scope);
@@ -224,39 +297,10 @@ impl Budgets {
                 }
             }
         };
-        let Planned { model, provider, purpose, .. } = planned;
-        let no = row_number(inner.ids.next());
-        let call = Call { no, hold, model, provider, purpose: purpose.into(), created_at: now };
-        inner.metrics.reserved(&inner.ledger());
-        if leans_on_unwritten {
-            // Else a kill between the two writes would leave both calls spent in full.
-            inner.write_waiting();
-        }
-        self.write(call).await
-    }
-
-    /// Brings a reservation to disk. What is held is given back when that fails,
-    /// or when nobody waits for it any more.
-    async fn write(&self, call: Call) -> Result<Reservation, Refused> {
-        let inner = self.0.clone();
-        let row = call.clone();
-        let (sender, receiver) = oneshot::channel();
-        let done = move |outcome: Result<(), db::Error>| {
-            let reserved = match outcome {
-                Ok(()) => Ok(Unclaimed::new(Reservation::new(inner, call))),
-                Err(error) => {
-                    let mut ledger = inner.ledger();
-                    ledger.release(&call.hold);
-                    ledger.written(&call.hold, call.hold.amount);
-                    inner.metrics.reserved(&ledger);
-                    Err(error)
-                }
-            };
-            let _ = sender.send(reserved);
-        };
-        self.0.db.write_with(move |tx| sql::insert(tx, &row), done);
-        let reserved = receiver.await.unwrap_or(Err(db::Error::Closed))?;
-        reserved.claim().ok_or(Refused::Database(db::Error::Closed))
+        let call = Call { no: row_number(inner.ids.next()), hold, created_at: now };
+        let reservation = Reservation::new(inner.clone(), call);
+        inner.metrics.covered(is_covered);
+        if is_covered { Ok(reservation) } else { inner.put_aside(Unclaimed::new(reservation)).await }
     }
 
     /// The least that any scope of the payer has left; `None` where nothing is
@@ -333,7 +377,7 @@ impl Budgets {
     /// Writes the last settlements. What cannot be written is settled in full at
     /// the next start.
     pub async fn close(&self) {
-        if !self.0.flush(PATIENCE_AT_THE_END).await {
+        if !self.0.settle_up(PATIENCE_AT_THE_END).await {
             let waiting = self.0.settlements.waiting();
             tracing::error!(waiting, "settlements could not be written; the next start settles these calls in full");
         }
@@ -368,15 +412,17 @@ pub enum OpenError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Settles in full what another process has reserved: the call may have been
-/// made. How many there were.
-fn recover(tx: &Tx<'_>) -> Result<usize, db::Error> {
+/// Settles in full what another process has put aside: the calls may have been
+/// made. How much that was.
+fn recover(tx: &Tx<'_>, ids: &IdSource) -> Result<Usd, db::Error> {
     sql::move_reserved(tx)?;
     let in_full = |call: Call| {
         let (at, bucket): (Timestamp, Bucket) = (call.created_at, call.hold.at);
         Settlement::in_full(call, Flag::Recovered, at, bucket)
     };
-    let left: Vec<_> = sql::reserved(tx)?.into_iter().map(in_full).collect();
-    sql::settle(tx, &left)?;
-    Ok(left.len())
+    let left = sql::take_put_aside(tx, || row_number(ids.next()))?;
+    let sum = left.iter().fold(Usd::ZERO, |sum, call| sum.plus(call.hold.amount));
+    let settlements = left.into_iter().map(in_full).collect();
+    sql::settle(tx, &Batch { settlements, falls: Vec::new() })?;
+    Ok(sum)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Inner;
-use super::settle::{Call, Flag, Outcome, Settlement};
+use super::settle::{Call, Flag, Settlement};
 use super::types::Spent;
 use crate::money::Usd;
 
@@ -44,27 +44,25 @@ impl Reservation {
     /// Gives the money back: the call was not made, or cost nothing.
     pub fn release(mut self) {
         let Some(call) = self.call.take() else { return };
-        let at = self.inner.clock.now();
         let mut ledger = self.inner.ledger();
         ledger.release(&call.hold);
         self.inner.metrics.reserved(&ledger);
-        let bucket = call.hold.at;
-        self.inner.put(Settlement { call, outcome: Outcome::Released, at, bucket });
     }
 
     fn end(&mut self, spent: Spent, flag: Option<Flag>) {
         let Some(call) = self.call.take() else { return };
         let inner = &self.inner;
         let now = inner.clock.now();
-        inner.metrics.spent(&call.model, spent.cost);
-        let job = call.hold.payer.job;
+        let line = &call.hold.line;
+        inner.metrics.spent(&line.model, spent.cost);
+        let job = line.payer.job;
         let alerts = {
             let mut ledger = inner.ledger();
             let (bucket, alerts) = ledger.settle(now, &call.hold, spent.cost);
             inner.metrics.reserved(&ledger);
             // The row's day is that of its bucket, also when the clock was set back.
             let at = now.max(bucket.begin());
-            inner.put(Settlement { call, outcome: Outcome::Spent(spent, flag), at, bucket });
+            inner.put(Settlement { call, spent, flag, at, bucket });
             alerts
         };
         inner.alert(alerts, job);
@@ -86,8 +84,8 @@ impl std::fmt::Debug for Reservation {
     }
 }
 
-/// A reservation on its way to whoever asked for it. When nobody waits any more
-/// the call will not be made, so the money is given back.
+/// A reservation on its way to whoever asked for it. When nobody waits any more,
+/// or it cannot come to disk, the call will not be made, so the money is given back.
 pub(super) struct Unclaimed(Option<Reservation>);
 
 impl Unclaimed {
@@ -97,6 +95,10 @@ impl Unclaimed {
 
     pub fn claim(mut self) -> Option<Reservation> {
         self.0.take()
+    }
+
+    pub fn call(&self) -> Option<&Call> {
+        self.0.as_ref()?.call.as_ref()
     }
 }
 

@@ -1,25 +1,28 @@
 //! From what a call cost to its row. Settlements gather for a moment and are
-//! written together; nobody waits for them, because the reservation is on disk
-//! already, and a process that ends too early is settled in full by the next.
+//! written together; nobody waits for them, because what was reserved is on disk
+//! already, and is settled in full by the next process when this one ends too early.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::ledger::Hold;
+use super::escrow::{Fall, Reach};
+use super::ledger::{Hold, Ledger};
 use super::types::{Spent, Tokens};
 use super::window::Bucket;
 use super::{Inner, sql};
 use crate::clock::Timestamp;
 use crate::db::{self, Tx};
-use crate::money::Usd;
 
 /// How long settlements gather.
 const GATHER: Duration = Duration::from_millis(20);
 /// Settlements that one write takes at most.
 const TOGETHER: usize = 500;
+/// How often it is looked for what is put aside on disk and no longer needed.
+const SWEEP: Duration = Duration::from_millis(250);
 /// The pause before a write that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Settlements that may wait before no more is reserved.
@@ -30,9 +33,6 @@ const MOST_WAITING: usize = 50_000;
 pub(super) struct Call {
     pub no: i64,
     pub hold: Hold,
-    pub model: Arc<str>,
-    pub provider: Arc<str>,
-    pub purpose: Arc<str>,
     pub created_at: Timestamp,
 }
 
@@ -57,48 +57,42 @@ impl Flag {
     }
 }
 
-/// How a reservation ended.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Outcome {
-    Spent(Spent, Option<Flag>),
-    Released,
-}
-
 /// The last word on a call.
 #[derive(Clone, Debug)]
 pub(super) struct Settlement {
     pub call: Call,
-    pub outcome: Outcome,
+    pub spent: Spent,
+    pub flag: Option<Flag>,
     pub at: Timestamp,
     pub bucket: Bucket,
 }
 
 impl Settlement {
-    /// What it gives back of what was held.
-    fn given_back(&self) -> Usd {
-        let held = self.call.hold.amount;
-        match self.outcome {
-            Outcome::Spent(spent, _) => held.minus(spent.cost.min(held)),
-            Outcome::Released => held,
-        }
-    }
-
     /// In full, because nobody has said more.
     pub fn in_full(call: Call, flag: Flag, at: Timestamp, bucket: Bucket) -> Self {
         let spent = Spent { cost: call.hold.amount, tokens: Tokens::default(), counted_by_provider: false };
-        Self { call, outcome: Outcome::Spent(spent, Some(flag)), at, bucket }
+        Self { call, spent, flag: Some(flag), at, bucket }
     }
+}
+
+/// What one write settles, and what it takes from what is put aside.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub settlements: Vec<Settlement>,
+    pub falls: Vec<Fall>,
 }
 
 /// What has not been written yet.
 #[derive(Default)]
 pub(super) struct Settlements {
     waiting: Mutex<Waiting>,
-    /// Held by whoever hands them to the writer, so that they come to it in order
-    /// and before what is written by those who have waited for that.
+    /// Held by whoever hands something to the writer that must come to it in the
+    /// order in which it was decided. To be taken before the ledger's lock.
     handing: Mutex<()>,
+    /// Somebody looks for what is put aside and no longer needed.
+    sweeping: AtomicBool,
     /// Something was written, or could not be.
-    moved: Notify,
+    pub moved: Notify,
 }
 
 #[derive(Default)]
@@ -121,6 +115,10 @@ impl Waiting {
 impl Settlements {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn in_order(&self) -> MutexGuard<'_, ()> {
+        self.handing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn waiting(&self) -> usize {
@@ -158,27 +156,92 @@ impl Inner {
     /// Hands all that waits to the writer, which keeps the order: what is handed
     /// to it later comes to disk later.
     pub(super) fn write_waiting(self: &Arc<Self>) {
-        let _in_order = self.settlements.handing.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let batch: Arc<[Settlement]> = {
-                let mut waiting = self.settlements.lock();
-                waiting.awaited = false;
-                let most = if waiting.apart > 0 { 1 } else { TOGETHER };
-                waiting.apart = waiting.apart.saturating_sub(1);
-                let count = waiting.queue.len().min(most);
-                waiting.writing += count;
-                waiting.queue.drain(..count).collect()
-            };
-            if batch.is_empty() {
-                return;
-            }
+        let _in_order = self.settlements.in_order();
+        let batches = self.gather(&mut self.ledger(), None);
+        self.hand_over(batches);
+    }
+
+    /// Takes all that waits; with `tight`, nothing is left put aside within that
+    /// reach but what calls hold. To be handed over before anybody else gathers.
+    pub(super) fn gather(&self, ledger: &mut Ledger, tight: Option<Reach>) -> Vec<Batch> {
+        let in_vain = tight.map(|reach| ledger.escrows.tighten(reach)).unwrap_or_default();
+        let mut waiting = self.settlements.lock();
+        waiting.awaited = false;
+        let mut batches = Vec::new();
+        if !in_vain.is_empty() {
+            batches.push(Batch { settlements: Vec::new(), falls: in_vain });
+        }
+        while !waiting.queue.is_empty() {
+            let most = if waiting.apart > 0 { 1 } else { TOGETHER };
+            waiting.apart = waiting.apart.saturating_sub(1);
+            let count = waiting.queue.len().min(most);
+            waiting.writing += count;
+            let settlements: Vec<_> = waiting.queue.drain(..count).collect();
+            let falls = ledger.fall(self.clock.now(), settlements.iter().map(|it| &it.call.hold));
+            batches.push(Batch { settlements, falls });
+        }
+        batches
+    }
+
+    pub(super) fn hand_over(self: &Arc<Self>, batches: Vec<Batch>) {
+        for batch in batches {
+            let batch = Arc::new(batch);
             let (inner, to_write) = (self.clone(), batch.clone());
             let work = move |tx: &Tx<'_>| sql::settle(tx, &to_write);
             self.db.write_always(work, move |outcome| inner.written(&batch, outcome));
         }
     }
 
-    fn written(self: &Arc<Self>, batch: &[Settlement], outcome: Result<(), db::Error>) {
+    /// From now on looks for what is put aside and not needed, until nothing is.
+    pub(super) fn sweep_later(self: &Arc<Self>) {
+        if self.settlements.sweeping.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let inner = self.clone();
+        self.runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                if !inner.sweep() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Whether something is still put aside.
+    fn sweep(self: &Arc<Self>) -> bool {
+        let _in_order = self.settlements.in_order();
+        let (falls, is_empty) = {
+            let mut ledger = self.ledger();
+            (ledger.escrows.fall_idle(), ledger.escrows.is_empty())
+        };
+        if !falls.is_empty() {
+            self.hand_over(vec![Batch { settlements: Vec::new(), falls }]);
+        }
+        // What is put aside first is so under the same lock.
+        self.settlements.sweeping.store(!is_empty, Ordering::Relaxed);
+        !is_empty
+    }
+
+    fn written(self: &Arc<Self>, batch: &Batch, outcome: Result<(), db::Error>) {
+        self.account_for(batch, outcome.is_ok());
+        if !batch.settlements.is_empty() {
+            self.settled(&batch.settlements, outcome);
+        }
+        self.settlements.moved.notify_waiters();
+    }
+
+    fn account_for(&self, batch: &Batch, is_written: bool) {
+        let mut ledger = self.ledger();
+        for settlement in batch.settlements.iter().filter(|_| is_written) {
+            ledger.written(&settlement.call.hold, settlement.spent.cost);
+        }
+        for fall in &batch.falls {
+            ledger.escrows.fallen(fall, is_written);
+        }
+    }
+
+    fn settled(self: &Arc<Self>, batch: &[Settlement], outcome: Result<(), db::Error>) {
         let again = {
             let mut waiting = self.settlements.lock();
             waiting.writing -= batch.len();
@@ -208,17 +271,11 @@ impl Inner {
                 let calls = batch.len();
                 tracing::error!(%error, calls, "a settlement could not be written; the next start settles it in full");
             }
-            Ok(()) => {
-                let mut ledger = self.ledger();
-                for settlement in batch {
-                    ledger.written(&settlement.call.hold, settlement.given_back());
-                }
-            }
+            Ok(()) => {}
         }
         if again {
             self.write_after(AGAIN);
         }
-        self.settlements.moved.notify_waiters();
     }
 
     /// Writes all that waits; whether that came to an end in time.
@@ -240,5 +297,16 @@ impl Inner {
             }
         };
         tokio::time::timeout(patience, all).await.is_ok()
+    }
+
+    /// The same, after which nothing is put aside but what calls hold.
+    pub(super) async fn settle_up(self: &Arc<Self>, patience: Duration) -> bool {
+        let is_written = self.flush(patience).await;
+        {
+            let _in_order = self.settlements.in_order();
+            let batches = self.gather(&mut self.ledger(), Some(Reach::All));
+            self.hand_over(batches);
+        }
+        is_written && self.db.write(|_| Ok(())).await.is_ok()
     }
 }

@@ -10,7 +10,7 @@ use crate::db;
 use crate::money::Usd;
 
 /// Who pays for a call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Payer {
     /// The tenant's row number.
     pub tenant: i64,
@@ -31,7 +31,7 @@ impl Payer {
 }
 
 /// A job as a payer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct JobPayer {
     /// Its row number.
     pub no: i64,

@@ -14,9 +14,10 @@ pub(super) use limits::{
 pub(super) use report::{Group, Reported, report};
 
 use crate::budgets::account::TotalKey;
+use crate::budgets::escrow::{Line, Rise};
 use crate::budgets::ledger::Hold;
-use crate::budgets::settle::{Call, Flag, Outcome, Settlement};
-use crate::budgets::types::{JobPayer, Payer, Spent, Tokens};
+use crate::budgets::settle::{Batch, Call, Flag, Settlement};
+use crate::budgets::types::{JobPayer, Payer, Tokens};
 use crate::budgets::window::Bucket;
 use crate::clock::Timestamp;
 use crate::db::{Error, RowError, Tx, params};
@@ -33,24 +34,41 @@ pub(super) fn last_no(tx: &Tx<'_>) -> Result<i64, Error> {
     Ok(tx.one(sql, [], |row| row.get(0))?.unwrap_or(0))
 }
 
-pub(super) fn insert(tx: &Tx<'_>, call: &Call) -> Result<(), Error> {
-    let payer = &call.hold.payer;
+/// Puts more aside for a line, in the row that it has or in a new one.
+pub(super) fn rise(tx: &Tx<'_>, rise: &Rise) -> Result<(), Error> {
+    if rise.by == 0 {
+        tx.execute("UPDATE model_reservations SET created_at = ?2 WHERE no = ?1", [rise.no, rise.at.micros()])?;
+        return Ok(());
+    }
+    let Line { payer, model, provider, purpose } = &*rise.line;
     tx.execute(
         "INSERT INTO model_reservations (no, tenant_no, key_id, session, job_no, model, provider, purpose, amount,
-             created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+             created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+         ON CONFLICT (no) DO UPDATE SET amount = amount + excluded.amount, created_at = excluded.created_at",
         params![
-            call.no,
+            rise.no,
             payer.tenant,
             payer.key.as_deref(),
             payer.session.as_deref(),
             payer.job.map(|job| job.no),
-            &*call.model,
-            &*call.provider,
-            &*call.purpose,
-            call.hold.amount.nano(),
-            call.created_at.micros(),
+            &**model,
+            &**provider,
+            &**purpose,
+            rise.by,
+            rise.at.micros(),
         ],
     )?;
+    Ok(())
+}
+
+/// Takes from what is put aside for a line.
+fn fall(tx: &Tx<'_>, no: i64, by: i64, is_last: bool) -> Result<(), Error> {
+    if by > 0 {
+        tx.execute("UPDATE model_reservations SET amount = amount - ?2 WHERE no = ?1", [no, by])?;
+    }
+    if is_last {
+        tx.execute("DELETE FROM model_reservations WHERE no = ?1 AND amount <= 0", [no])?;
+    }
     Ok(())
 }
 
@@ -67,29 +85,22 @@ pub(super) fn move_reserved(tx: &Tx<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Calls that nobody has settled, oldest first.
-pub(super) fn reserved(tx: &Tx<'_>) -> Result<Vec<Call>, Error> {
-    let sql = "SELECT no, tenant_no, key_id, session, job_no, model, provider, purpose, amount, created_at
-               FROM model_reservations ORDER BY no";
-    tx.all(sql, [], |row| {
+/// Takes all that is put aside, oldest first, each as one call with a number of its own.
+pub(super) fn take_put_aside(tx: &Tx<'_>, new_no: impl Fn() -> i64) -> Result<Vec<Call>, Error> {
+    let sql = "SELECT tenant_no, key_id, session, job_no, model, provider, purpose, amount, created_at
+               FROM model_reservations WHERE amount > 0 ORDER BY no";
+    let calls = tx.all(sql, [], |row| {
         let text = |column| Ok::<_, RowError>(row.get::<_, Option<String>>(column)?.map(Arc::from));
-        let created_at = Timestamp::from_micros(row.get(9)?);
-        let payer = Payer {
-            tenant: row.get(1)?,
-            key: text(2)?,
-            session: text(3)?,
-            job: row.get::<_, Option<i64>>(4)?.map(|no| JobPayer { no, cap: None }),
-        };
-        let amount = Usd::from_nano(row.get(8)?);
-        Ok(Call {
-            no: row.get(0)?,
-            hold: Hold { payer, amount, at: Bucket::of(created_at) },
-            model: row.get::<_, String>(5)?.into(),
-            provider: row.get::<_, String>(6)?.into(),
-            purpose: row.get::<_, String>(7)?.into(),
-            created_at,
-        })
-    })
+        let name = |column| Ok::<_, RowError>(row.get::<_, String>(column)?.into());
+        let job = row.get::<_, Option<i64>>(3)?.map(|no| JobPayer { no, cap: None });
+        let payer = Payer { tenant: row.get(0)?, key: text(1)?, session: text(2)?, job };
+        let line = Line { payer, model: name(4)?, provider: name(5)?, purpose: name(6)? };
+        let created_at = Timestamp::from_micros(row.get(8)?);
+        let hold = Hold { line: line.into(), amount: Usd::from_nano(row.get(7)?), at: Bucket::of(created_at) };
+        Ok(Call { no: new_no(), hold, created_at })
+    })?;
+    tx.execute("DELETE FROM model_reservations", [])?;
+    Ok(calls)
 }
 
 /// Sums over the settlements of one write.
@@ -121,29 +132,29 @@ fn counts(tokens: Tokens) -> [i64; 4] {
     [tokens.input, tokens.cached, tokens.output, tokens.reasoning].map(|count| i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-/// Settles or releases, each call once: one that is settled already, because
-/// this write was done before and only its answer was lost, is left as it is.
-pub(super) fn settle(tx: &Tx<'_>, settlements: &[Settlement]) -> Result<(), Error> {
-    let (mut sums, mut live) = (Sums::default(), BTreeMap::new());
-    for settlement in settlements {
-        let (no, tenant) = (settlement.call.no, settlement.call.hold.payer.tenant);
+/// Settles calls, each once: one that is recorded already, because this write was
+/// done before and only its answer was lost, is left as it is.
+pub(super) fn settle(tx: &Tx<'_>, batch: &Batch) -> Result<(), Error> {
+    let (mut sums, mut live, mut known) = (Sums::default(), BTreeMap::new(), Vec::new());
+    for settlement in &batch.settlements {
+        let hold = &settlement.call.hold;
+        let tenant = hold.line.payer.tenant;
         let lives = match live.get(&tenant) {
             Some(lives) => *lives,
             None => *live.entry(tenant).or_insert(is_there(tx, tenant)?),
         };
-        let spent = match settlement.outcome {
-            Outcome::Spent(spent, flag) => Some((spent, flag)),
-            Outcome::Released => None,
-        };
-        if let Some((spent, flag)) = spent.filter(|_| lives) {
-            record(tx, no, &spent, flag, settlement.at)?;
+        if lives && !record(tx, settlement)? {
+            known.push(hold);
+            continue;
         }
-        let was_open = tx.execute("DELETE FROM model_reservations WHERE no = ?1", [no])? > 0;
-        if let Some((spent, _)) = spent.filter(|_| was_open) {
-            sums.add(settlement, &spent, lives);
-        }
+        sums.add(settlement, lives);
     }
-    sums.write(tx, settlements.last().map_or(Timestamp::from_micros(0), |last| last.at))
+    sums.write(tx, batch.settlements.last().map_or(Timestamp::from_micros(0), |last| last.at))?;
+    for it in &batch.falls {
+        let taken = known.iter().filter(|hold| hold.line == it.line).map(|hold| hold.amount.nano()).sum::<i64>();
+        fall(tx, it.no, it.by.saturating_sub(taken).max(0), it.is_last)?;
+    }
+    Ok(())
 }
 
 fn is_there(tx: &Tx<'_>, tenant: i64) -> Result<bool, Error> {
@@ -151,17 +162,27 @@ fn is_there(tx: &Tx<'_>, tenant: i64) -> Result<bool, Error> {
     Ok(found.is_some())
 }
 
-/// Makes a reservation, where it is still there, the record of the call.
-fn record(tx: &Tx<'_>, no: i64, spent: &Spent, flag: Option<Flag>, at: Timestamp) -> Result<(), Error> {
+/// Keeps the record of a call; false where it is there already.
+fn record(tx: &Tx<'_>, settlement: &Settlement) -> Result<bool, Error> {
+    let Settlement { call, spent, flag, at, .. } = settlement;
+    let Line { payer, model, provider, purpose } = &*call.hold.line;
     let [input, cached, output, reasoning] = counts(spent.tokens);
-    tx.execute(
+    let inserted = tx.execute(
         "INSERT INTO model_calls (no, tenant_no, key_id, session, job_no, model, provider, purpose, state, reserved,
              cost, input_tokens, cached_tokens, output_tokens, reasoning_tokens, counted_by_provider, flag, created_at,
              settled_at)
-         SELECT no, tenant_no, key_id, session, job_no, model, provider, purpose, 'settled', amount,
-             ?2, ?3, ?4, ?5, ?6, ?7, ?8, created_at, ?9 FROM model_reservations WHERE no = ?1",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'settled', ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+         ON CONFLICT (no) DO NOTHING",
         params![
-            no,
+            call.no,
+            payer.tenant,
+            payer.key.as_deref(),
+            payer.session.as_deref(),
+            payer.job.map(|job| job.no),
+            &**model,
+            &**provider,
+            &**purpose,
+            call.hold.amount.nano(),
             spent.cost.nano(),
             input,
             cached,
@@ -169,16 +190,17 @@ fn record(tx: &Tx<'_>, no: i64, spent: &Spent, flag: Option<Flag>, at: Timestamp
             reasoning,
             spent.counted_by_provider,
             flag.map(Flag::name),
+            call.created_at.micros(),
             at.micros()
         ],
     )?;
-    Ok(())
+    Ok(inserted > 0)
 }
 
 impl<'a> Sums<'a> {
-    fn add(&mut self, settlement: &'a Settlement, spent: &Spent, lives: bool) {
-        let (call, nano) = (&settlement.call, spent.cost.nano());
-        let payer = &call.hold.payer;
+    fn add(&mut self, settlement: &'a Settlement, lives: bool) {
+        let (line, spent) = (&*settlement.call.hold.line, &settlement.spent);
+        let (payer, nano) = (&line.payer, spent.cost.nano());
         let bucket = settlement.bucket.0;
         *self.buckets.entry((SERVICE, bucket)).or_default() += nano;
         if !lives {
@@ -193,9 +215,9 @@ impl<'a> Sums<'a> {
             tenant: payer.tenant,
             day: Day::of(settlement.at).0,
             key: payer.key.as_deref().unwrap_or_default(),
-            model: &call.model,
-            provider: &call.provider,
-            purpose: &call.purpose,
+            model: &line.model,
+            provider: &line.provider,
+            purpose: &line.purpose,
         };
         let day = self.days.entry(key).or_default();
         day.calls += 1;

@@ -59,6 +59,8 @@ struct Model {
     limits: HashMap<Name, i64>,
     paid: Vec<(Payer, Bucket, i64)>,
     held: Vec<(Payer, Bucket, i64)>,
+    /// When the last call was made of those that share what is put aside.
+    put_aside: HashMap<Payer, Bucket>,
 }
 
 const JOB_CAP: i64 = 50;
@@ -149,6 +151,9 @@ impl Play {
                         prop_assert_eq!(expected, None);
                         self.open.push(reservation);
                         let at = Bucket::of(Timestamp::from_micros(self.now()));
+                        if amount > 0 {
+                            self.model.put_aside.insert(payer.clone(), at);
+                        }
                         self.model.held.push((payer, at, amount));
                     }
                     Err(Refused::Exhausted(exhausted)) => prop_assert_eq!(Some(exhausted.scope), expected),
@@ -189,8 +194,10 @@ impl Play {
             Step::Restart => {
                 // A killed process says nothing more of what it held.
                 self.open.drain(..).for_each(std::mem::forget);
-                let held = std::mem::take(&mut self.model.held);
-                self.model.paid.extend(held);
+                for (payer, at, amount) in std::mem::take(&mut self.model.held) {
+                    let at = self.model.put_aside.get(&payer).copied().unwrap_or(at);
+                    self.model.paid.push((payer, at, amount));
+                }
                 self.house.restart();
             }
             Step::Tidy => {
