@@ -62,6 +62,8 @@ struct Escrow {
     /// Once it was written first.
     no: Option<i64>,
     bucket: Option<Bucket>,
+    /// Calls that it was asked to cover.
+    calls: u64,
     /// By the writes that have succeeded.
     on_disk: i128,
     /// By those under way.
@@ -102,7 +104,8 @@ impl Escrow {
     /// is more than was lately needed at once.
     fn fall(&mut self, line: &Arc<Line>, settled: i128, is_exact: bool) -> Option<Fall> {
         let no = self.no?;
-        let needed = if is_exact { 0 } else { self.peaks[0].max(self.peaks[1]) };
+        // Who has called once only may never do so again.
+        let needed = if is_exact || self.calls < 2 { 0 } else { self.peaks[0].max(self.peaks[1]) };
         let most = if settled > 0 { settled } else { self.room().max(0) };
         let by = (self.expected() - needed).clamp(0, most);
         if by == 0 && settled == 0 {
@@ -166,6 +169,7 @@ impl AllEscrows {
             return (line, true);
         }
         let covered = self.change(&line, |escrow| {
+            escrow.calls += 1;
             escrow.open += i128::from(amount.nano());
             escrow.peaks[0] = escrow.peaks[0].max(escrow.open);
             escrow.bucket == Some(bucket) && escrow.room() >= 0

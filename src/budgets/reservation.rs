@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
-use super::Inner;
+use tokio::sync::oneshot;
+
+use super::escrow::Rise;
+use super::ledger::Cover;
 use super::settle::{Call, Flag, Settlement};
-use super::types::Spent;
+use super::types::{Refused, Spent};
+use super::{Inner, sql};
+use crate::db;
+use crate::id::row_number;
 use crate::money::Usd;
 
 /// More than any call costs: a million dollars. Sums of such amounts cannot
@@ -107,5 +113,70 @@ impl Drop for Unclaimed {
         if let Some(reservation) = self.0.take() {
             reservation.release();
         }
+    }
+}
+
+/// What came of the wish to put something aside.
+enum Tried {
+    There(Unclaimed),
+    Handed(oneshot::Receiver<Result<Unclaimed, db::Error>>),
+    Later(Unclaimed),
+}
+
+impl Inner {
+    /// Brings what is held to disk.
+    pub(super) async fn put_aside(self: &Arc<Self>, mut unclaimed: Unclaimed) -> Result<Reservation, Refused> {
+        let reserved = loop {
+            let moved = self.settlements.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            unclaimed = match self.try_to_put_aside(unclaimed) {
+                Tried::There(reserved) => break reserved,
+                Tried::Handed(receiver) => break receiver.await.unwrap_or(Err(db::Error::Closed))?,
+                Tried::Later(unclaimed) => unclaimed,
+            };
+            moved.await;
+        };
+        reserved.claim().ok_or(Refused::Database(db::Error::Closed))
+    }
+
+    fn try_to_put_aside(self: &Arc<Self>, unclaimed: Unclaimed) -> Tried {
+        let _in_order = self.settlements.in_order();
+        let Some(call) = unclaimed.call() else { return Tried::There(unclaimed) };
+        let (batches, rise) = {
+            let mut ledger = self.ledger();
+            let cover = ledger.cover(self.clock.now(), &call.hold);
+            let (by, reach) = match cover {
+                Cover::There => return Tried::There(unclaimed),
+                Cover::Write(by) => (Some(by), None),
+                Cover::WriteAfter(reach, by) => (Some(by), Some(reach)),
+                Cover::Later(reach) => (None, Some(reach)),
+            };
+            let new_no = || row_number(self.ids.next());
+            // First in memory, and last to the writer: what else stays put aside must leave room for it.
+            let rise = by.map(|by| ledger.escrows.rise(&call.hold.line, by, call.created_at, new_no));
+            (reach.map(|reach| self.gather(&mut ledger, Some(reach))).unwrap_or_default(), rise)
+        };
+        self.hand_over(batches);
+        match rise {
+            Some(rise) => Tried::Handed(self.hand_rise(rise, unclaimed)),
+            None => Tried::Later(unclaimed),
+        }
+    }
+
+    fn hand_rise(
+        self: &Arc<Self>,
+        rise: Rise,
+        unclaimed: Unclaimed,
+    ) -> oneshot::Receiver<Result<Unclaimed, db::Error>> {
+        let (sender, receiver) = oneshot::channel();
+        let (inner, row) = (self.clone(), rise.clone());
+        let done = move |outcome: Result<(), db::Error>| {
+            inner.ledger().escrows.risen(&rise, outcome.is_ok());
+            inner.sweep_later();
+            let _ = sender.send(outcome.map(|()| unclaimed));
+        };
+        self.db.write_with(move |tx| sql::rise(tx, &row), done);
+        receiver
     }
 }

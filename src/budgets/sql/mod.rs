@@ -63,11 +63,12 @@ pub(super) fn rise(tx: &Tx<'_>, rise: &Rise) -> Result<(), Error> {
 
 /// Takes from what is put aside for a line.
 fn fall(tx: &Tx<'_>, no: i64, by: i64, is_last: bool) -> Result<(), Error> {
+    let delete = "DELETE FROM model_reservations WHERE no = ?1 AND amount <= ?2";
+    if is_last && tx.execute(delete, [no, by])? > 0 {
+        return Ok(());
+    }
     if by > 0 {
         tx.execute("UPDATE model_reservations SET amount = amount - ?2 WHERE no = ?1", [no, by])?;
-    }
-    if is_last {
-        tx.execute("DELETE FROM model_reservations WHERE no = ?1 AND amount <= 0", [no])?;
     }
     Ok(())
 }

@@ -1,13 +1,13 @@
-//! What the disk has put aside, with the disk played: writes come to it later, in
-//! order, and may fail. After every step the process might be killed.
+//! What the disk has put aside. First with the disk played: writes come to it later,
+//! in order, and may fail, and after every step the process might be killed.
 
 use std::collections::{HashMap, VecDeque};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::budgets::escrow::{Fall, Reach};
-use crate::budgets::ledger::Hold;
+use crate::budgets::escrow::{Fall, Reach, Rise};
+use crate::budgets::ledger::{Cover, Hold};
 
 const CAP: i64 = 60;
 const SERVICE_CAP: i64 = 90;
@@ -279,5 +279,55 @@ proptest! {
         }
         play.finish();
         prop_assert!(play.rows.is_empty(), "{:?}", play.rows);
+    }
+}
+
+#[test]
+fn a_call_that_fits_into_what_is_put_aside_waits_for_no_write() {
+    let house = House::new(settings());
+    house.limit(1, Some(usd("1")), None, None);
+    let both = [(); 2].map(|()| house.reserve(&payer(1), usd("0.2")).expect("it fits"));
+    both.into_iter().for_each(Reservation::release);
+    let put_aside = "SELECT coalesce(sum(amount), 0) FROM model_reservations";
+    assert_eq!(house.number(put_aside), usd("0.4").nano());
+    // Polled once: whoever waited for a write would not be done.
+    let at_once = |payer: &Payer, amount| {
+        let reserving = house.budgets().reserve(payer, planned(usd(amount)));
+        futures_util::FutureExt::now_or_never(reserving).map(|reserved| reserved.expect("it fits"))
+    };
+    let first = at_once(&payer(1), "0.3").expect("there is enough");
+    let second = at_once(&payer(1), "0.1").expect("there is enough");
+    assert!(at_once(&payer(1), "0.01").is_none(), "it is used up");
+    let other = Payer { key: Some("k".into()), ..payer(1) };
+    assert!(at_once(&other, "0.01").is_none(), "it is of others");
+    first.release();
+    house.advance(5 * 60_000_000);
+    assert!(at_once(&payer(1), "0.1").is_none(), "it would be settled in the wrong bucket");
+    second.settle(spent(usd("0.1")));
+    house.flush();
+    assert_eq!(house.number(put_aside), 0);
+    assert_eq!(house.standing(&payer(1), Scope::TenantDay).spent, usd("0.1"));
+}
+
+#[test]
+fn what_is_put_aside_in_vain_is_in_nobodys_way_and_soon_gone() {
+    let mut house = House::new(settings());
+    house.limit(1, Some(usd("1")), None, None);
+    let put_aside = "SELECT coalesce(sum(amount), 0) FROM model_reservations";
+    house.reserve(&payer(1), usd("0.9")).expect("it fits").release();
+    assert_eq!(house.number(put_aside), usd("0.9").nano());
+    // Another's, of which the disk must not have both.
+    let other = Payer { key: Some("k".into()), ..payer(1) };
+    std::mem::forget(house.reserve(&other, usd("0.8")).expect("nothing is spent"));
+    assert_eq!(house.number(put_aside), usd("0.8").nano());
+    house.killed();
+    assert_eq!(house.standing(&payer(1), Scope::TenantDay).spent, usd("0.8"));
+
+    house.reserve(&payer(1), usd("0.1")).expect("it fits").release();
+    let none = || (house.number(put_aside) == 0).then_some(());
+    let began = std::time::Instant::now();
+    while none().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it stays for ever");
+        std::thread::yield_now();
     }
 }
