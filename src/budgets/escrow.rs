@@ -10,10 +10,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::account::TotalKey;
 use super::types::Payer;
 use super::window::Bucket;
 use crate::clock::Timestamp;
 use crate::money::Usd;
+
+/// For how many periods nothing stays in rows once a budget was nearly used up.
+const TIGHT: u8 = 8;
 
 /// Calls that are told apart in the record of what was spent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +26,8 @@ pub(super) struct Line {
     pub model: Arc<str>,
     pub provider: Arc<str>,
     pub purpose: Arc<str>,
+    /// When they were reserved: they are never settled into an earlier bucket.
+    pub at: Bucket,
 }
 
 /// More to be put aside in a line's row.
@@ -30,9 +36,9 @@ pub(super) struct Rise {
     pub line: Arc<Line>,
     /// The row's number.
     pub no: i64,
-    /// In nano-USD. Nothing, where the row is only to count from another moment on.
+    /// In nano-USD.
     pub by: i64,
-    /// When it is settled, should the process be killed.
+    /// In the line's bucket.
     pub at: Timestamp,
 }
 
@@ -45,23 +51,21 @@ pub(super) struct Fall {
     pub by: i64,
     /// What the calls have held that are settled by the same write.
     pub settled: i128,
-    /// Nothing should be left after it.
-    pub is_last: bool,
 }
 
-/// Which rows are to hold no more than their calls do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whose budget: that of the service, of a tenant, or of a key, session or job.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    Tenant(i64),
     All,
+    Tenant(i64),
+    Total(TotalKey),
 }
 
 /// One row, in nano-USD.
 #[derive(Debug, Default)]
 struct Escrow {
-    /// Once it was written first.
+    /// Since it was first handed to the writer.
     no: Option<i64>,
-    bucket: Option<Bucket>,
     /// Calls that it was asked to cover.
     calls: u64,
     /// By the writes that have succeeded.
@@ -73,10 +77,36 @@ struct Escrow {
     risked: i128,
     /// What calls hold whose last word is not on disk.
     open: i128,
-    /// Of that, what is being settled.
-    leaving: i128,
     /// The most that was open in this period and in the one before.
     peaks: [i128; 2],
+}
+
+/// What concerns a budget, in nano-USD.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    /// What the disk may have spent or put aside and memory has not.
+    excess: i128,
+    /// What rows have that no call holds.
+    in_vain: i128,
+    /// What writes under way settle without taking it from its row.
+    kept: i128,
+    /// Periods for which nothing stays in rows.
+    tight: u8,
+}
+
+/// The rows of a tenant.
+#[derive(Debug, Default)]
+struct Escrows {
+    lines: HashMap<Arc<Line>, Escrow>,
+    sum: Sum,
+    totals: HashMap<TotalKey, Sum>,
+}
+
+/// The rows of all tenants.
+#[derive(Debug, Default)]
+pub(super) struct AllEscrows {
+    tenants: HashMap<i64, Escrows>,
+    sum: Sum,
 }
 
 impl Escrow {
@@ -86,18 +116,13 @@ impl Escrow {
         self.on_disk + self.rising - self.risked - self.open
     }
 
-    /// What there is when every write under way has succeeded.
-    fn expected(&self) -> i128 {
-        self.on_disk + self.rising - self.falling
-    }
-
-    /// What the disk may have put aside and memory has not.
-    fn excess(&self) -> i128 {
-        self.on_disk + self.rising - self.open
+    fn sum(&self) -> Sum {
+        let excess = self.on_disk + self.rising - self.open;
+        Sum { excess, in_vain: self.room().max(0), ..Sum::default() }
     }
 
     fn is_gone(&self) -> bool {
-        [self.on_disk, self.rising, self.falling, self.open, self.leaving].iter().all(|nano| *nano == 0)
+        [self.on_disk, self.rising, self.falling, self.open].iter().all(|nano| *nano == 0)
     }
 
     /// What a fall takes: that of the calls that are settled, and of the rest what
@@ -107,38 +132,72 @@ impl Escrow {
         // Who has called once only may never do so again.
         let needed = if is_exact || self.calls < 2 { 0 } else { self.peaks[0].max(self.peaks[1]) };
         let most = if settled > 0 { settled } else { self.room().max(0) };
-        let by = (self.expected() - needed).clamp(0, most);
+        let by = (self.on_disk + self.rising - self.falling - needed).clamp(0, most);
         if by == 0 && settled == 0 {
             return None;
         }
-        let by = i64::try_from(by).unwrap_or(i64::MAX);
-        let is_last = self.expected() == i128::from(by);
-        self.falling += i128::from(by);
-        self.risked += (i128::from(by) - settled).max(0);
-        self.leaving += settled;
-        Some(Fall { line: line.clone(), no, by, settled, is_last })
+        self.falling += by;
+        self.risked += (by - settled).max(0);
+        Some(Fall { line: line.clone(), no, by: i64::try_from(by).unwrap_or(i64::MAX), settled })
+    }
+
+    fn fallen(&mut self, fall: &Fall, is_written: bool) {
+        let by = i128::from(fall.by);
+        self.falling -= by;
+        self.risked -= (by - fall.settled).max(0);
+        if is_written {
+            self.on_disk -= by;
+            self.open -= fall.settled;
+        }
     }
 }
 
-/// Those of a tenant.
-#[derive(Debug, Default)]
-struct Escrows {
-    lines: HashMap<Arc<Line>, Escrow>,
-    /// What the disk may have spent or put aside and memory has not.
-    excess: i128,
-    /// What writes under way settle without taking it from its row.
-    kept: i128,
-    /// A budget is so nearly used up that nothing stays in rows.
-    is_tight: bool,
+impl Sum {
+    fn add(&mut self, more: Self) {
+        self.excess += more.excess;
+        self.in_vain += more.in_vain;
+        self.kept += more.kept;
+    }
+
+    fn minus(self, other: Self) -> Self {
+        let (excess, in_vain) = (self.excess - other.excess, self.in_vain - other.in_vain);
+        Self { excess, in_vain, kept: self.kept - other.kept, tight: 0 }
+    }
+
+    fn is_nothing(&self) -> bool {
+        [self.excess, self.in_vain, self.kept].iter().all(|nano| *nano == 0) && self.tight == 0
+    }
 }
 
-/// Those of all tenants.
-#[derive(Debug, Default)]
-pub(super) struct AllEscrows {
-    tenants: HashMap<i64, Escrows>,
-    excess: i128,
-    kept: i128,
-    is_tight: bool,
+impl Escrows {
+    fn add(&mut self, payer: &Payer, more: Sum) {
+        self.sum.add(more);
+        for key in TotalKey::of(payer) {
+            let total = self.totals.entry(key).or_default();
+            total.add(more);
+        }
+    }
+
+    fn is_tight(&self, payer: &Payer) -> bool {
+        let is_tight = |key| self.totals.get(&key).is_some_and(|total| total.tight > 0);
+        self.sum.tight > 0 || TotalKey::of(payer).any(is_tight)
+    }
+
+    /// What can go from the rows besides what is settled. Which sums change by that.
+    fn lower(&mut self, is_meant: impl Fn(&Line) -> bool, is_exact: bool) -> (Vec<Fall>, Sum) {
+        let (mut falls, mut all) = (Vec::new(), Sum::default());
+        let Self { lines, sum, totals } = self;
+        for (line, escrow) in lines.iter_mut().filter(|(line, _)| is_meant(line)) {
+            let before = escrow.sum();
+            let Some(fall) = escrow.fall(line, 0, is_exact) else { continue };
+            let more = escrow.sum().minus(before);
+            sum.add(more);
+            all.add(more);
+            TotalKey::of(&line.payer).for_each(|key| totals.entry(key).or_default().add(more));
+            falls.push(fall);
+        }
+        (falls, all)
+    }
 }
 
 impl AllEscrows {
@@ -146,14 +205,14 @@ impl AllEscrows {
     fn change<T>(&mut self, line: &Arc<Line>, change: impl FnOnce(&mut Escrow) -> T) -> T {
         let tenant = self.tenants.entry(line.payer.tenant).or_default();
         let escrow = tenant.lines.entry(line.clone()).or_default();
-        let before = escrow.excess();
+        let before = escrow.sum();
         let outcome = change(escrow);
-        let more = escrow.excess() - before;
+        let more = escrow.sum().minus(before);
         if escrow.is_gone() {
             tenant.lines.remove(line);
         }
-        tenant.excess += more;
-        self.excess += more;
+        tenant.add(&line.payer, more);
+        self.sum.add(more);
         if tenant.lines.is_empty() {
             self.tenants.remove(&line.payer.tenant);
         }
@@ -161,20 +220,20 @@ impl AllEscrows {
     }
 
     /// Holds an amount for a call; whether what is on disk covers it.
-    pub fn hold(&mut self, line: Line, amount: Usd, bucket: Bucket) -> (Arc<Line>, bool) {
+    pub fn hold(&mut self, line: Line, amount: Usd) -> (Arc<Line>, bool) {
         let lines = self.tenants.get(&line.payer.tenant).map(|tenant| &tenant.lines);
         let known = lines.and_then(|lines| lines.get_key_value(&line)).map(|(line, _)| line.clone());
         let line = known.unwrap_or_else(|| Arc::new(line));
         if amount == Usd::ZERO {
             return (line, true);
         }
-        let covered = self.change(&line, |escrow| {
+        let is_covered = self.change(&line, |escrow| {
             escrow.calls += 1;
             escrow.open += i128::from(amount.nano());
             escrow.peaks[0] = escrow.peaks[0].max(escrow.open);
-            escrow.bucket == Some(bucket) && escrow.room() >= 0
+            escrow.room() >= 0
         });
-        (line, covered)
+        (line, is_covered)
     }
 
     /// The call was not made.
@@ -185,25 +244,30 @@ impl AllEscrows {
     }
 
     /// The call has cost something; its row holds the amount until that is written.
-    pub fn settle(&mut self, line: &Arc<Line>, amount: Usd, cost: Usd) {
-        self.owe(line, amount, i128::from(amount.nano()) - i128::from(cost.nano()));
+    pub fn settle(&mut self, line: &Line, amount: Usd, cost: Usd) {
+        self.owe(line, amount, amount.minus(cost.min(amount)).nano());
     }
 
-    fn owe(&mut self, line: &Line, amount: Usd, nano: i128) {
+    /// What a call has held and cost is on disk. To be told before its fall is.
+    pub fn written(&mut self, line: &Line, amount: Usd, cost: Usd) {
+        self.owe(line, amount, -amount.minus(cost.min(amount)).nano());
+    }
+
+    fn owe(&mut self, line: &Line, amount: Usd, nano: i64) {
         let tenant = self.tenants.get_mut(&line.payer.tenant);
         if let Some(tenant) = tenant.filter(|_| amount > Usd::ZERO) {
-            tenant.excess += nano;
-            self.excess += nano;
+            let more = Sum { excess: i128::from(nano), ..Sum::default() };
+            tenant.add(&line.payer, more);
+            self.sum.add(more);
         }
     }
 
     /// What must be put aside before a call may be made that holds an amount;
     /// `None` when it is covered by now.
-    pub fn lacks(&self, line: &Arc<Line>, amount: Usd, bucket: Bucket) -> Option<i64> {
+    pub fn lacks(&self, line: &Arc<Line>, amount: Usd) -> Option<i64> {
         let escrow = self.tenants.get(&line.payer.tenant)?.lines.get(line)?;
-        let lacks = (-escrow.room()).clamp(0, i128::from(amount.nano()));
-        let is_covered = lacks == 0 && escrow.bucket == Some(bucket);
-        (!is_covered).then(|| i64::try_from(lacks).unwrap_or(i64::MAX))
+        let lacks = i64::try_from(-escrow.room()).unwrap_or(i64::MAX).min(amount.nano());
+        (lacks > 0).then_some(lacks)
     }
 
     /// Hands over what a call [`lacks`](Self::lacks).
@@ -221,7 +285,6 @@ impl AllEscrows {
             escrow.rising -= i128::from(rise.by);
             if is_written {
                 escrow.on_disk += i128::from(rise.by);
-                escrow.bucket = Some(Bucket::of(rise.at));
             }
         });
     }
@@ -230,7 +293,7 @@ impl AllEscrows {
     /// that they have held.
     pub fn fall(&mut self, line: &Arc<Line>, settled: i128, is_tight: bool) -> Option<Fall> {
         let tenant = self.tenants.get(&line.payer.tenant);
-        let is_tight = is_tight || self.is_tight || tenant.is_some_and(|tenant| tenant.is_tight);
+        let is_tight = is_tight || self.sum.tight > 0 || tenant.is_some_and(|tenant| tenant.is_tight(&line.payer));
         let fall = self.change(line, |escrow| escrow.fall(line, settled, is_tight))?;
         self.keep(&fall, 1);
         Some(fall)
@@ -238,32 +301,52 @@ impl AllEscrows {
 
     /// What was not needed for two periods, of which this ends one.
     pub fn fall_idle(&mut self) -> Vec<Fall> {
-        self.is_tight = false;
         let mut falls = Vec::new();
+        self.sum.tight = self.sum.tight.saturating_sub(1);
         for tenant in self.tenants.values_mut() {
-            tenant.is_tight = false;
-            for (line, escrow) in &mut tenant.lines {
-                escrow.peaks = [escrow.open, escrow.peaks[0]];
-                falls.extend(escrow.fall(line, 0, false));
+            for sum in tenant.totals.values_mut().chain([&mut tenant.sum]) {
+                sum.tight = sum.tight.saturating_sub(1);
             }
+            tenant.lines.values_mut().for_each(|escrow| escrow.peaks = [escrow.open, escrow.peaks[0]]);
+            let (fallen, more) = tenant.lower(|_| true, false);
+            falls.extend(fallen);
+            self.sum.add(more);
+            tenant.totals.retain(|_, total| !total.is_nothing());
         }
         falls
     }
 
-    /// All that no call holds, also of what is settled in this period.
-    pub fn tighten(&mut self, reach: Reach) -> Vec<Fall> {
+    /// All that no call holds of what a budget pays for. For some periods nothing
+    /// stays there of what is settled either.
+    pub fn tighten(&mut self, reach: &Reach) -> Vec<Fall> {
         let mut falls = Vec::new();
-        let tighten = |tenant: &mut Escrows| {
-            tenant.is_tight = true;
-            falls.extend(tenant.lines.iter_mut().filter_map(|(line, escrow)| escrow.fall(line, 0, true)));
+        let mut tighten = |tenant: &mut Escrows, is_meant: &dyn Fn(&Line) -> bool| {
+            let (fallen, more) = tenant.lower(is_meant, true);
+            falls.extend(fallen);
+            self.sum.add(more);
         };
         match reach {
             Reach::All => {
-                self.is_tight = true;
-                self.tenants.values_mut().for_each(tighten);
+                let tenants = self.tenants.values_mut().filter(|tenant| tenant.sum.in_vain > 0);
+                tenants.for_each(|tenant| tighten(tenant, &|_| true));
+                self.sum.tight = TIGHT;
             }
             Reach::Tenant(no) => {
-                self.tenants.get_mut(&no).into_iter().for_each(tighten);
+                if let Some(tenant) = self.tenants.get_mut(no) {
+                    tenant.sum.tight = TIGHT;
+                    if tenant.sum.in_vain > 0 {
+                        tighten(tenant, &|_| true);
+                    }
+                }
+            }
+            Reach::Total(key) => {
+                if let Some(tenant) = self.tenants.get_mut(&key.tenant()) {
+                    let total = tenant.totals.entry(key.clone()).or_default();
+                    total.tight = TIGHT;
+                    if total.in_vain > 0 {
+                        tighten(tenant, &|line| TotalKey::of(&line.payer).any(|it| it == *key));
+                    }
+                }
             }
         }
         falls
@@ -272,46 +355,37 @@ impl AllEscrows {
     /// A fall is on disk, or could not be written.
     pub fn fallen(&mut self, fall: &Fall, is_written: bool) {
         self.keep(fall, -1);
-        self.change(&fall.line, |escrow| {
-            escrow.falling -= i128::from(fall.by);
-            escrow.risked -= (i128::from(fall.by) - fall.settled).max(0);
-            escrow.leaving -= fall.settled;
-            if is_written {
-                escrow.on_disk -= i128::from(fall.by);
-                escrow.open -= fall.settled;
-            }
-        });
+        self.change(&fall.line, |escrow| escrow.fallen(fall, is_written));
     }
 
     fn keep(&mut self, fall: &Fall, sign: i128) {
         let kept = (fall.settled - i128::from(fall.by)).max(0) * sign;
-        self.kept += kept;
+        let more = Sum { kept, ..Sum::default() };
         if let Some(tenant) = self.tenants.get_mut(&fall.line.payer.tenant) {
-            tenant.kept += kept;
+            tenant.add(&fall.line.payer, more);
+            self.sum.add(more);
         }
     }
 
-    /// What a call has held and cost is on disk. To be told before its fall is.
-    pub fn written(&mut self, line: &Arc<Line>, amount: Usd, cost: Usd) {
-        self.owe(line, amount, i128::from(cost.nano()) - i128::from(amount.nano()));
+    fn sum(&self, reach: &Reach) -> Sum {
+        let sum = match reach {
+            Reach::All => Some(self.sum),
+            Reach::Tenant(no) => self.tenants.get(no).map(|tenant| tenant.sum),
+            Reach::Total(key) => self.tenants.get(&key.tenant()).and_then(|tenant| tenant.totals.get(key).copied()),
+        };
+        sum.unwrap_or_default()
     }
 
-    /// What the disk may come to have spent and put aside beyond what memory has:
-    /// of all, or of a tenant.
-    pub fn excess(&self, reach: Reach) -> i128 {
-        match reach {
-            Reach::All => self.excess + self.kept,
-            Reach::Tenant(no) => self.tenants.get(&no).map_or(0, |tenant| tenant.excess + tenant.kept),
-        }
+    /// What the disk may come to have spent and put aside beyond what memory has.
+    pub fn excess(&self, reach: &Reach) -> i128 {
+        let sum = self.sum(reach);
+        sum.excess + sum.kept
     }
 
     /// Whether a write under way leaves something in a row that can only be taken
     /// from it after that.
-    pub fn is_keeping(&self, reach: Reach) -> bool {
-        match reach {
-            Reach::All => self.kept > 0,
-            Reach::Tenant(no) => self.tenants.get(&no).is_some_and(|tenant| tenant.kept > 0),
-        }
+    pub fn is_keeping(&self, reach: &Reach) -> bool {
+        self.sum(reach).kept > 0
     }
 
     pub fn is_empty(&self) -> bool {

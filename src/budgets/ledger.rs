@@ -23,8 +23,6 @@ const SLACK: i64 = 2 * 288;
 pub(super) struct Hold {
     pub line: Arc<Line>,
     pub amount: Usd,
-    /// When it was taken: it is never settled into an earlier bucket.
-    pub at: Bucket,
 }
 
 /// What must be read from the database before it can be decided.
@@ -49,18 +47,17 @@ pub(super) enum Decision {
     Missing(Missing),
 }
 
-/// How money that is held comes to disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How money that is held comes to disk. Before that goes what is put aside in
+/// vain of the budgets that are too tight to pay for both, should the process be
+/// killed.
+#[derive(Debug)]
 pub(super) enum Cover {
     /// It is there by now.
     There,
     /// With a write that puts so much more aside.
-    Write(i64),
-    /// The same, after writes that take away what is put aside in vain within this
-    /// reach: a budget could not pay for both, should the process be killed.
-    WriteAfter(Reach, i64),
-    /// As before, but not until the writes under way have ended.
-    Later(Reach),
+    Write { by: i64, tight: Vec<Reach> },
+    /// Not before the writes under way have ended.
+    Later { tight: Vec<Reach> },
 }
 
 pub(super) struct Ledger {
@@ -223,9 +220,8 @@ impl Ledger {
                 total.reserve(asked);
             }
         }
-        let at = Bucket::of(now);
-        let (line, is_covered) = self.escrows.hold(line, amount, at);
-        Decision::Held { hold: Hold { line, amount, at }, is_covered }
+        let (line, is_covered) = self.escrows.hold(line, amount);
+        Decision::Held { hold: Hold { line, amount }, is_covered }
     }
 
     /// What goes from what is put aside with calls that are being settled. Some of
@@ -237,33 +233,39 @@ impl Ledger {
         }
         let frame = self.calendar.frame(now);
         let falls = by_line.into_iter().filter_map(|(line, settled)| {
-            let is_tight = self.lacks(&frame, &line.payer, settled).is_some();
+            let is_tight = !self.cannot_pay(&frame, &line.payer, settled).is_empty();
             self.escrows.fall(line, settled, is_tight)
         });
         falls.collect()
     }
 
-    /// Whose budget could not pay if so much more were put aside on disk.
-    fn lacks(&mut self, frame: &Frame, payer: &Payer, more: i128) -> Option<Reach> {
-        let (all, tenant) = (Reach::All, Reach::Tenant(payer.tenant));
-        // The service's place is the first, and its reach the wider one.
-        self.places(frame, payer).into_iter().flatten().find_map(|place| {
-            let reach = if place.scope == Scope::ServiceDay { all } else { tenant };
-            place.has_no(self.escrows.excess(reach) + more).then_some(reach)
-        })
+    /// The budgets that could not pay if so much more were put aside on disk.
+    fn cannot_pay(&mut self, frame: &Frame, payer: &Payer, more: i128) -> Vec<Reach> {
+        let places = self.places(frame, payer).into_iter().flatten();
+        let reaches = places.filter_map(|place| {
+            let reach = match place.scope {
+                Scope::ServiceDay => Some(Reach::All),
+                Scope::TenantDay | Scope::TenantMonth => Some(Reach::Tenant(payer.tenant)),
+                Scope::Key => TotalKey::key(payer).map(Reach::Total),
+                Scope::Session => TotalKey::session(payer).map(Reach::Total),
+                Scope::Job => TotalKey::job(payer).map(Reach::Total),
+            };
+            reach.filter(|reach| place.has_no(self.escrows.excess(reach) + more))
+        });
+        reaches.collect()
     }
 
     /// How a hold that was not covered comes to disk, so that no budget has more
     /// spent and put aside there than it may, at any moment.
     pub fn cover(&mut self, now: Timestamp, hold: &Hold) -> Cover {
-        let Hold { line, amount, at } = hold;
-        let Some(by) = self.escrows.lacks(line, *amount, *at) else { return Cover::There };
+        let Hold { line, amount } = hold;
+        let Some(by) = self.escrows.lacks(line, *amount) else { return Cover::There };
         let frame = self.calendar.frame(now);
-        match self.lacks(&frame, &line.payer, i128::from(by)).filter(|_| by > 0) {
-            Some(reach) if self.escrows.is_keeping(reach) => Cover::Later(reach),
-            Some(reach) => Cover::WriteAfter(reach, by),
-            None => Cover::Write(by),
+        let tight = self.cannot_pay(&frame, &line.payer, i128::from(by));
+        if tight.iter().any(|reach| self.escrows.is_keeping(reach)) {
+            return Cover::Later { tight };
         }
+        Cover::Write { by, tight }
     }
 
     fn exhausted(&mut self, now: Timestamp, frame: &Frame, payer: &Payer, place: &Place, asked: Usd) -> Decision {
@@ -336,7 +338,7 @@ impl Ledger {
         let payer = &hold.line.payer;
         self.give_back(hold);
         self.escrows.settle(&hold.line, hold.amount, cost);
-        let bucket = Bucket::of(now).max(hold.at);
+        let bucket = Bucket::of(now).max(hold.line.at);
         self.service.spent.add(bucket, cost.nano());
         if let Some(account) = self.tenants.get_mut(&payer.tenant) {
             account.spent.add(bucket, cost.nano());

@@ -92,8 +92,8 @@ impl Metrics {
         self.reserved.set(ledger.reserved().dollars());
     }
 
-    pub fn covered(&self, is_covered: bool) {
-        self.reservations.with_label_values(&[if is_covered { "false" } else { "true" }]).inc();
+    pub fn put_aside(&self, has_waited: bool) {
+        self.reservations.with_label_values(&[if has_waited { "true" } else { "false" }]).inc();
     }
 
     pub fn refused(&self, scope: Scope) {

@@ -214,12 +214,14 @@ impl Budgets {
         }
         let Planned { model, provider, purpose, amount } = planned;
         let amount = amount.clamp(Usd::ZERO, MOST_A_CALL);
-        let line = Line { payer: payer.clone(), model, provider, purpose: purpose.into() };
+        let purpose: Arc<str> = purpose.into();
         let (hold, is_covered, now) = loop {
             let now = inner.clock.now();
+            let [model, provider, purpose] = [&model, &provider, &purpose].map(Arc::clone);
+            let line = Line { payer: payer.clone(), model, provider, purpose, at: Bucket::of(now) };
             let decision = {
                 let mut ledger = inner.ledger();
-                let decision = ledger.reserve(now, line.clone(), amount);
+                let decision = ledger.reserve(now, line, amount);
                 inner.metrics.reserved(&ledger);
                 decision
             };
@@ -235,8 +237,11 @@ impl Budgets {
         };
         let call = Call { no: row_number(inner.ids.next()), hold, created_at: now };
         let reservation = Reservation::new(inner.clone(), call);
-        inner.metrics.covered(is_covered);
-        if is_covered { Ok(reservation) } else { inner.put_aside(Unclaimed::new(reservation)).await }
+        if is_covered {
+            inner.metrics.put_aside(false);
+            return Ok(reservation);
+        }
+        inner.put_aside(Unclaimed::new(reservation)).await
     }
 
     /// The least that any scope of the payer has left; `None` where nothing is
@@ -353,7 +358,7 @@ pub enum OpenError {
 fn recover(tx: &Tx<'_>, ids: &IdSource) -> Result<Usd, db::Error> {
     sql::move_reserved(tx)?;
     let in_full = |call: Call| {
-        let (at, bucket): (Timestamp, Bucket) = (call.created_at, call.hold.at);
+        let (at, bucket): (Timestamp, Bucket) = (call.created_at, call.hold.line.at);
         Settlement::in_full(call, Flag::Recovered, at, bucket)
     };
     let left = sql::take_put_aside(tx, || row_number(ids.next()))?;

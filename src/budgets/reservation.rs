@@ -126,17 +126,18 @@ enum Tried {
 impl Inner {
     /// Brings what is held to disk.
     pub(super) async fn put_aside(self: &Arc<Self>, mut unclaimed: Unclaimed) -> Result<Reservation, Refused> {
-        let reserved = loop {
+        let (reserved, has_waited) = loop {
             let moved = self.settlements.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
             unclaimed = match self.try_to_put_aside(unclaimed) {
-                Tried::There(reserved) => break reserved,
-                Tried::Handed(receiver) => break receiver.await.unwrap_or(Err(db::Error::Closed))?,
+                Tried::There(reserved) => break (reserved, false),
+                Tried::Handed(receiver) => break (receiver.await.unwrap_or(Err(db::Error::Closed))?, true),
                 Tried::Later(unclaimed) => unclaimed,
             };
             moved.await;
         };
+        self.metrics.put_aside(has_waited);
         reserved.claim().ok_or(Refused::Database(db::Error::Closed))
     }
 
@@ -145,17 +146,16 @@ impl Inner {
         let Some(call) = unclaimed.call() else { return Tried::There(unclaimed) };
         let (batches, rise) = {
             let mut ledger = self.ledger();
-            let cover = ledger.cover(self.clock.now(), &call.hold);
-            let (by, reach) = match cover {
+            let (by, tight) = match ledger.cover(self.clock.now(), &call.hold) {
                 Cover::There => return Tried::There(unclaimed),
-                Cover::Write(by) => (Some(by), None),
-                Cover::WriteAfter(reach, by) => (Some(by), Some(reach)),
-                Cover::Later(reach) => (None, Some(reach)),
+                Cover::Write { by, tight } => (Some(by), tight),
+                Cover::Later { tight } => (None, tight),
             };
             let new_no = || row_number(self.ids.next());
             // First in memory, and last to the writer: what else stays put aside must leave room for it.
             let rise = by.map(|by| ledger.escrows.rise(&call.hold.line, by, call.created_at, new_no));
-            (reach.map(|reach| self.gather(&mut ledger, Some(reach))).unwrap_or_default(), rise)
+            let batches = if tight.is_empty() { Vec::new() } else { self.gather(&mut ledger, &tight) };
+            (batches, rise)
         };
         self.hand_over(batches);
         match rise {

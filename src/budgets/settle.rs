@@ -82,6 +82,13 @@ pub(super) struct Batch {
     pub falls: Vec<Fall>,
 }
 
+impl Batch {
+    fn of_falls(falls: &[Fall]) -> Vec<Self> {
+        let batch = |falls: &[Fall]| Self { settlements: Vec::new(), falls: falls.to_vec() };
+        falls.chunks(TOGETHER).map(batch).collect()
+    }
+}
+
 /// What has not been written yet.
 #[derive(Default)]
 pub(super) struct Settlements {
@@ -157,20 +164,17 @@ impl Inner {
     /// to it later comes to disk later.
     pub(super) fn write_waiting(self: &Arc<Self>) {
         let _in_order = self.settlements.in_order();
-        let batches = self.gather(&mut self.ledger(), None);
+        let batches = self.gather(&mut self.ledger(), &[]);
         self.hand_over(batches);
     }
 
-    /// Takes all that waits; with `tight`, nothing is left put aside within that
-    /// reach but what calls hold. To be handed over before anybody else gathers.
-    pub(super) fn gather(&self, ledger: &mut Ledger, tight: Option<Reach>) -> Vec<Batch> {
-        let in_vain = tight.map(|reach| ledger.escrows.tighten(reach)).unwrap_or_default();
+    /// Takes all that waits. Of the budgets that are `tight`, nothing is left put
+    /// aside but what calls hold. To be handed over before anybody else gathers.
+    pub(super) fn gather(&self, ledger: &mut Ledger, tight: &[Reach]) -> Vec<Batch> {
+        let in_vain: Vec<_> = tight.iter().flat_map(|reach| ledger.escrows.tighten(reach)).collect();
         let mut waiting = self.settlements.lock();
         waiting.awaited = false;
-        let mut batches = Vec::new();
-        if !in_vain.is_empty() {
-            batches.push(Batch { settlements: Vec::new(), falls: in_vain });
-        }
+        let mut batches = Batch::of_falls(&in_vain);
         while !waiting.queue.is_empty() {
             let most = if waiting.apart > 0 { 1 } else { TOGETHER };
             waiting.apart = waiting.apart.saturating_sub(1);
@@ -215,9 +219,7 @@ impl Inner {
             let mut ledger = self.ledger();
             (ledger.escrows.fall_idle(), ledger.escrows.is_empty())
         };
-        if !falls.is_empty() {
-            self.hand_over(vec![Batch { settlements: Vec::new(), falls }]);
-        }
+        self.hand_over(Batch::of_falls(&falls));
         // What is put aside first is so under the same lock.
         self.settlements.sweeping.store(!is_empty, Ordering::Relaxed);
         !is_empty
@@ -302,9 +304,11 @@ impl Inner {
     /// The same, after which nothing is put aside but what calls hold.
     pub(super) async fn settle_up(self: &Arc<Self>, patience: Duration) -> bool {
         let is_written = self.flush(patience).await;
+        // What those have reserved comes back who have gone away meanwhile.
+        let _ = self.db.write(|_| Ok(())).await;
         {
             let _in_order = self.settlements.in_order();
-            let batches = self.gather(&mut self.ledger(), Some(Reach::All));
+            let batches = self.gather(&mut self.ledger(), &[Reach::All]);
             self.hand_over(batches);
         }
         is_written && self.db.write(|_| Ok(())).await.is_ok()

@@ -36,15 +36,11 @@ pub(super) fn last_no(tx: &Tx<'_>) -> Result<i64, Error> {
 
 /// Puts more aside for a line, in the row that it has or in a new one.
 pub(super) fn rise(tx: &Tx<'_>, rise: &Rise) -> Result<(), Error> {
-    if rise.by == 0 {
-        tx.execute("UPDATE model_reservations SET created_at = ?2 WHERE no = ?1", [rise.no, rise.at.micros()])?;
-        return Ok(());
-    }
-    let Line { payer, model, provider, purpose } = &*rise.line;
+    let Line { payer, model, provider, purpose, .. } = &*rise.line;
     tx.execute(
         "INSERT INTO model_reservations (no, tenant_no, key_id, session, job_no, model, provider, purpose, amount,
              created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-         ON CONFLICT (no) DO UPDATE SET amount = amount + excluded.amount, created_at = excluded.created_at",
+         ON CONFLICT (no) DO UPDATE SET amount = amount + excluded.amount",
         params![
             rise.no,
             payer.tenant,
@@ -62,12 +58,9 @@ pub(super) fn rise(tx: &Tx<'_>, rise: &Rise) -> Result<(), Error> {
 }
 
 /// Takes from what is put aside for a line.
-fn fall(tx: &Tx<'_>, no: i64, by: i64, is_last: bool) -> Result<(), Error> {
+fn fall(tx: &Tx<'_>, no: i64, by: i64) -> Result<(), Error> {
     let delete = "DELETE FROM model_reservations WHERE no = ?1 AND amount <= ?2";
-    if is_last && tx.execute(delete, [no, by])? > 0 {
-        return Ok(());
-    }
-    if by > 0 {
+    if by > 0 && tx.execute(delete, [no, by])? == 0 {
         tx.execute("UPDATE model_reservations SET amount = amount - ?2 WHERE no = ?1", [no, by])?;
     }
     Ok(())
@@ -95,9 +88,10 @@ pub(super) fn take_put_aside(tx: &Tx<'_>, new_no: impl Fn() -> i64) -> Result<Ve
         let name = |column| Ok::<_, RowError>(row.get::<_, String>(column)?.into());
         let job = row.get::<_, Option<i64>>(3)?.map(|no| JobPayer { no, cap: None });
         let payer = Payer { tenant: row.get(0)?, key: text(1)?, session: text(2)?, job };
-        let line = Line { payer, model: name(4)?, provider: name(5)?, purpose: name(6)? };
         let created_at = Timestamp::from_micros(row.get(8)?);
-        let hold = Hold { line: line.into(), amount: Usd::from_nano(row.get(7)?), at: Bucket::of(created_at) };
+        let at = Bucket::of(created_at);
+        let line = Line { payer, model: name(4)?, provider: name(5)?, purpose: name(6)?, at };
+        let hold = Hold { line: line.into(), amount: Usd::from_nano(row.get(7)?) };
         Ok(Call { no: new_no(), hold, created_at })
     })?;
     tx.execute("DELETE FROM model_reservations", [])?;
@@ -133,29 +127,21 @@ fn counts(tokens: Tokens) -> [i64; 4] {
     [tokens.input, tokens.cached, tokens.output, tokens.reasoning].map(|count| i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-/// Settles calls, each once: one that is recorded already, because this write was
-/// done before and only its answer was lost, is left as it is.
+/// Settles calls, each once: one that is recorded already is left as it is.
 pub(super) fn settle(tx: &Tx<'_>, batch: &Batch) -> Result<(), Error> {
-    let (mut sums, mut live, mut known) = (Sums::default(), BTreeMap::new(), Vec::new());
+    let (mut sums, mut live) = (Sums::default(), BTreeMap::new());
     for settlement in &batch.settlements {
-        let hold = &settlement.call.hold;
-        let tenant = hold.line.payer.tenant;
+        let tenant = settlement.call.hold.line.payer.tenant;
         let lives = match live.get(&tenant) {
             Some(lives) => *lives,
             None => *live.entry(tenant).or_insert(is_there(tx, tenant)?),
         };
-        if lives && !record(tx, settlement)? {
-            known.push(hold);
-            continue;
+        if !lives || record(tx, settlement)? {
+            sums.add(settlement, lives);
         }
-        sums.add(settlement, lives);
     }
     sums.write(tx, batch.settlements.last().map_or(Timestamp::from_micros(0), |last| last.at))?;
-    for it in &batch.falls {
-        let taken = known.iter().filter(|hold| hold.line == it.line).map(|hold| hold.amount.nano()).sum::<i64>();
-        fall(tx, it.no, it.by.saturating_sub(taken).max(0), it.is_last)?;
-    }
-    Ok(())
+    batch.falls.iter().try_for_each(|it| fall(tx, it.no, it.by))
 }
 
 fn is_there(tx: &Tx<'_>, tenant: i64) -> Result<bool, Error> {
@@ -166,7 +152,7 @@ fn is_there(tx: &Tx<'_>, tenant: i64) -> Result<bool, Error> {
 /// Keeps the record of a call; false where it is there already.
 fn record(tx: &Tx<'_>, settlement: &Settlement) -> Result<bool, Error> {
     let Settlement { call, spent, flag, at, .. } = settlement;
-    let Line { payer, model, provider, purpose } = &*call.hold.line;
+    let Line { payer, model, provider, purpose, .. } = &*call.hold.line;
     let [input, cached, output, reasoning] = counts(spent.tokens);
     let inserted = tx.execute(
         "INSERT INTO model_calls (no, tenant_no, key_id, session, job_no, model, provider, purpose, state, reserved,

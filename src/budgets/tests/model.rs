@@ -51,7 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// What a payer's money is counted in.
-type Name = (Scope, i64);
+pub(super) type Name = (Scope, i64);
 
 /// The ledger as anybody would write it down: every amount with its moment.
 #[derive(Default)]
@@ -59,13 +59,11 @@ struct Model {
     limits: HashMap<Name, i64>,
     paid: Vec<(Payer, Bucket, i64)>,
     held: Vec<(Payer, Bucket, i64)>,
-    /// When the last call was made of those that share what is put aside.
-    put_aside: HashMap<Payer, Bucket>,
 }
 
 const JOB_CAP: i64 = 50;
 
-fn names(payer: &Payer) -> Vec<Name> {
+pub(super) fn names(payer: &Payer) -> Vec<Name> {
     let tenant = payer.tenant;
     let mut names = vec![(Scope::ServiceDay, 0), (Scope::TenantDay, tenant), (Scope::TenantMonth, tenant)];
     names.extend(payer.key.as_ref().map(|_| (Scope::Key, tenant)));
@@ -151,9 +149,6 @@ impl Play {
                         prop_assert_eq!(expected, None);
                         self.open.push(reservation);
                         let at = Bucket::of(Timestamp::from_micros(self.now()));
-                        if amount > 0 {
-                            self.model.put_aside.insert(payer.clone(), at);
-                        }
                         self.model.held.push((payer, at, amount));
                     }
                     Err(Refused::Exhausted(exhausted)) => prop_assert_eq!(Some(exhausted.scope), expected),
@@ -194,10 +189,8 @@ impl Play {
             Step::Restart => {
                 // A killed process says nothing more of what it held.
                 self.open.drain(..).for_each(std::mem::forget);
-                for (payer, at, amount) in std::mem::take(&mut self.model.held) {
-                    let at = self.model.put_aside.get(&payer).copied().unwrap_or(at);
-                    self.model.paid.push((payer, at, amount));
-                }
+                let held = std::mem::take(&mut self.model.held);
+                self.model.paid.extend(held);
                 self.house.restart();
             }
             Step::Tidy => {
