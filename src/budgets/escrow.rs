@@ -53,10 +53,10 @@ pub(super) struct Fall {
     pub settled: i128,
 }
 
-/// Whose budget: that of the service, of a tenant, or of a key, session or job.
+/// Whose budget it is: the service's, a tenant's, or that of a key, session or job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
-    All,
+pub(super) enum BudgetOf {
+    Service,
     Tenant(i64),
     Total(TotalKey),
 }
@@ -266,8 +266,8 @@ impl AllEscrows {
     /// `None` when it is covered by now.
     pub fn lacks(&self, line: &Arc<Line>, amount: Usd) -> Option<i64> {
         let escrow = self.tenants.get(&line.payer.tenant)?.lines.get(line)?;
-        let lacks = i64::try_from(-escrow.room()).unwrap_or(i64::MAX).min(amount.nano());
-        (lacks > 0).then_some(lacks)
+        let lacks = (-escrow.room()).clamp(0, i128::from(amount.nano()));
+        i64::try_from(lacks).ok().filter(|lacks| *lacks > 0)
     }
 
     /// Hands over what a call [`lacks`](Self::lacks).
@@ -318,20 +318,20 @@ impl AllEscrows {
 
     /// All that no call holds of what a budget pays for. For some periods nothing
     /// stays there of what is settled either.
-    pub fn tighten(&mut self, reach: &Reach) -> Vec<Fall> {
+    pub fn tighten(&mut self, budget: &BudgetOf) -> Vec<Fall> {
         let mut falls = Vec::new();
         let mut tighten = |tenant: &mut Escrows, is_meant: &dyn Fn(&Line) -> bool| {
             let (fallen, more) = tenant.lower(is_meant, true);
             falls.extend(fallen);
             self.sum.add(more);
         };
-        match reach {
-            Reach::All => {
+        match budget {
+            BudgetOf::Service => {
                 let tenants = self.tenants.values_mut().filter(|tenant| tenant.sum.in_vain > 0);
                 tenants.for_each(|tenant| tighten(tenant, &|_| true));
                 self.sum.tight = TIGHT;
             }
-            Reach::Tenant(no) => {
+            BudgetOf::Tenant(no) => {
                 if let Some(tenant) = self.tenants.get_mut(no) {
                     tenant.sum.tight = TIGHT;
                     if tenant.sum.in_vain > 0 {
@@ -339,7 +339,7 @@ impl AllEscrows {
                     }
                 }
             }
-            Reach::Total(key) => {
+            BudgetOf::Total(key) => {
                 if let Some(tenant) = self.tenants.get_mut(&key.tenant()) {
                     let total = tenant.totals.entry(key.clone()).or_default();
                     total.tight = TIGHT;
@@ -367,25 +367,25 @@ impl AllEscrows {
         }
     }
 
-    fn sum(&self, reach: &Reach) -> Sum {
-        let sum = match reach {
-            Reach::All => Some(self.sum),
-            Reach::Tenant(no) => self.tenants.get(no).map(|tenant| tenant.sum),
-            Reach::Total(key) => self.tenants.get(&key.tenant()).and_then(|tenant| tenant.totals.get(key).copied()),
+    fn sum(&self, budget: &BudgetOf) -> Sum {
+        let sum = match budget {
+            BudgetOf::Service => Some(self.sum),
+            BudgetOf::Tenant(no) => self.tenants.get(no).map(|tenant| tenant.sum),
+            BudgetOf::Total(key) => self.tenants.get(&key.tenant()).and_then(|tenant| tenant.totals.get(key).copied()),
         };
         sum.unwrap_or_default()
     }
 
     /// What the disk may come to have spent and put aside beyond what memory has.
-    pub fn excess(&self, reach: &Reach) -> i128 {
-        let sum = self.sum(reach);
+    pub fn excess(&self, budget: &BudgetOf) -> i128 {
+        let sum = self.sum(budget);
         sum.excess + sum.kept
     }
 
     /// Whether a write under way leaves something in a row that can only be taken
     /// from it after that.
-    pub fn is_keeping(&self, reach: &Reach) -> bool {
-        self.sum(reach).kept > 0
+    pub fn is_keeping(&self, budget: &BudgetOf) -> bool {
+        self.sum(budget).kept > 0
     }
 
     pub fn is_empty(&self) -> bool {

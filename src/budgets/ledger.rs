@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::account::{Account, Total, TotalKey};
 use super::alerts::Alerts;
-use super::escrow::{AllEscrows, Fall, Line, Reach};
+use super::escrow::{AllEscrows, BudgetOf, Fall, Line};
 use super::types::{Alert, Exhausted, OnExhausted, Payer, Scope, Standing, TenantBudget};
 use super::window::{Bucket, Calendar, Frame};
 use crate::clock::Timestamp;
@@ -55,9 +55,9 @@ pub(super) enum Cover {
     /// It is there by now.
     There,
     /// With a write that puts so much more aside.
-    Write { by: i64, tight: Vec<Reach> },
+    Write { by: i64, tight: Vec<BudgetOf> },
     /// Not before the writes under way have ended.
-    Later { tight: Vec<Reach> },
+    Later { tight: Vec<BudgetOf> },
 }
 
 pub(super) struct Ledger {
@@ -240,19 +240,19 @@ impl Ledger {
     }
 
     /// The budgets that could not pay if so much more were put aside on disk.
-    fn cannot_pay(&mut self, frame: &Frame, payer: &Payer, more: i128) -> Vec<Reach> {
+    fn cannot_pay(&mut self, frame: &Frame, payer: &Payer, more: i128) -> Vec<BudgetOf> {
         let places = self.places(frame, payer).into_iter().flatten();
-        let reaches = places.filter_map(|place| {
-            let reach = match place.scope {
-                Scope::ServiceDay => Some(Reach::All),
-                Scope::TenantDay | Scope::TenantMonth => Some(Reach::Tenant(payer.tenant)),
-                Scope::Key => TotalKey::key(payer).map(Reach::Total),
-                Scope::Session => TotalKey::session(payer).map(Reach::Total),
-                Scope::Job => TotalKey::job(payer).map(Reach::Total),
+        let too_tight = places.filter_map(|place| {
+            let budget = match place.scope {
+                Scope::ServiceDay => Some(BudgetOf::Service),
+                Scope::TenantDay | Scope::TenantMonth => Some(BudgetOf::Tenant(payer.tenant)),
+                Scope::Key => TotalKey::key(payer).map(BudgetOf::Total),
+                Scope::Session => TotalKey::session(payer).map(BudgetOf::Total),
+                Scope::Job => TotalKey::job(payer).map(BudgetOf::Total),
             };
-            reach.filter(|reach| place.has_no(self.escrows.excess(reach) + more))
+            budget.filter(|budget| place.has_no(self.escrows.excess(budget) + more))
         });
-        reaches.collect()
+        too_tight.collect()
     }
 
     /// How a hold that was not covered comes to disk, so that no budget has more
@@ -262,7 +262,7 @@ impl Ledger {
         let Some(by) = self.escrows.lacks(line, *amount) else { return Cover::There };
         let frame = self.calendar.frame(now);
         let tight = self.cannot_pay(&frame, &line.payer, i128::from(by));
-        if tight.iter().any(|reach| self.escrows.is_keeping(reach)) {
+        if tight.iter().any(|budget| self.escrows.is_keeping(budget)) {
             return Cover::Later { tight };
         }
         Cover::Write { by, tight }

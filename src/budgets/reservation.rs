@@ -1,4 +1,4 @@
-//! Money that is held for one call, on disk and in memory.
+//! Money that is held for one call, and how it comes to disk before the call is made.
 
 use std::sync::Arc;
 

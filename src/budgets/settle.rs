@@ -1,6 +1,7 @@
 //! From what a call cost to its row. Settlements gather for a moment and are
 //! written together; nobody waits for them, because what was reserved is on disk
 //! already, and is settled in full by the next process when this one ends too early.
+//! What is put aside goes with them, and what calls no longer need of it soon after.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::escrow::{Fall, Reach};
+use super::escrow::{BudgetOf, Fall};
 use super::ledger::{Hold, Ledger};
 use super::types::{Spent, Tokens};
 use super::window::Bucket;
@@ -97,7 +98,7 @@ pub(super) struct Settlements {
     /// order in which it was decided. To be taken before the ledger's lock.
     handing: Mutex<()>,
     /// Somebody looks for what is put aside and no longer needed.
-    sweeping: AtomicBool,
+    pub sweeping: AtomicBool,
     /// Something was written, or could not be.
     pub moved: Notify,
 }
@@ -170,8 +171,8 @@ impl Inner {
 
     /// Takes all that waits. Of the budgets that are `tight`, nothing is left put
     /// aside but what calls hold. To be handed over before anybody else gathers.
-    pub(super) fn gather(&self, ledger: &mut Ledger, tight: &[Reach]) -> Vec<Batch> {
-        let in_vain: Vec<_> = tight.iter().flat_map(|reach| ledger.escrows.tighten(reach)).collect();
+    pub(super) fn gather(&self, ledger: &mut Ledger, tight: &[BudgetOf]) -> Vec<Batch> {
+        let in_vain: Vec<_> = tight.iter().flat_map(|budget| ledger.escrows.tighten(budget)).collect();
         let mut waiting = self.settlements.lock();
         waiting.awaited = false;
         let mut batches = Batch::of_falls(&in_vain);
@@ -213,7 +214,7 @@ impl Inner {
     }
 
     /// Whether something is still put aside.
-    fn sweep(self: &Arc<Self>) -> bool {
+    pub(super) fn sweep(self: &Arc<Self>) -> bool {
         let _in_order = self.settlements.in_order();
         let (falls, is_empty) = {
             let mut ledger = self.ledger();
@@ -308,7 +309,7 @@ impl Inner {
         let _ = self.db.write(|_| Ok(())).await;
         {
             let _in_order = self.settlements.in_order();
-            let batches = self.gather(&mut self.ledger(), &[Reach::All]);
+            let batches = self.gather(&mut self.ledger(), &[BudgetOf::Service]);
             self.hand_over(batches);
         }
         is_written && self.db.write(|_| Ok(())).await.is_ok()

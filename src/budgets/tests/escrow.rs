@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::model::{Name, names};
 use super::*;
-use crate::budgets::escrow::{Fall, Reach, Rise};
+use crate::budgets::escrow::{BudgetOf, Fall, Rise};
 use crate::budgets::ledger::{Cover, Hold};
 
 /// What each budget has.
@@ -190,8 +190,8 @@ impl Play {
         }
     }
 
-    fn gather(&mut self, tight: &[Reach]) {
-        let in_vain = tight.iter().flat_map(|reach| self.ledger.escrows.tighten(reach)).collect();
+    fn gather(&mut self, tight: &[BudgetOf]) {
+        let in_vain = tight.iter().flat_map(|budget| self.ledger.escrows.tighten(budget)).collect();
         self.under_way.push_back(Write::Batch(Vec::new(), in_vain));
         let settled = std::mem::take(&mut self.settled);
         let falls = self.ledger.fall(self.now(), settled.iter().map(|call| &call.hold));
@@ -214,8 +214,10 @@ impl Play {
             Some(Write::Batch(settled, falls)) => {
                 if succeeds {
                     for fall in &falls {
-                        if let Some(row) = self.rows.get_mut(&fall.no) {
+                        if fall.by > 0 {
+                            let row = self.rows.get_mut(&fall.no).expect("what is taken is there");
                             row.1 -= fall.by;
+                            assert!(row.1 >= 0, "more is taken than there is");
                         }
                     }
                     self.rows.retain(|_, row| row.1 > 0);
@@ -276,7 +278,7 @@ impl Play {
             for call in std::mem::take(&mut self.made) {
                 self.ledger.release(&call.hold);
             }
-            self.gather(&[Reach::All]);
+            self.gather(&[BudgetOf::Service]);
             (0..self.under_way.len()).for_each(|_| self.write(true));
         }
     }
@@ -295,7 +297,7 @@ proptest! {
         }
         play.finish();
         prop_assert!(play.ledger.escrows.is_empty(), "{:?}", play.ledger.escrows);
-        prop_assert_eq!(play.ledger.escrows.excess(&Reach::All), 0);
+        prop_assert_eq!(play.ledger.escrows.excess(&BudgetOf::Service), 0);
         prop_assert!(play.rows.is_empty(), "{:?}", play.rows);
     }
 
@@ -313,9 +315,15 @@ proptest! {
     }
 }
 
+/// Nothing goes from the rows by time alone.
+fn without_sweeps(house: &House) {
+    house.budgets().0.settlements.sweeping.store(true, Ordering::Relaxed);
+}
+
 #[test]
 fn a_call_that_fits_into_what_is_put_aside_waits_for_no_write() {
     let house = House::new(settings());
+    without_sweeps(&house);
     house.limit(1, Some(usd("1")), None, None);
     let both = [(); 2].map(|()| house.reserve(&payer(1), usd("0.2")).expect("it fits"));
     both.into_iter().for_each(Reservation::release);
@@ -330,6 +338,8 @@ fn a_call_that_fits_into_what_is_put_aside_waits_for_no_write() {
     let second = at_once(&payer(1), "0.1").expect("there is enough");
     assert!(at_once(&payer(1), "0.01").is_none(), "it is used up");
     let other = Payer { key: Some("k".into()), ..payer(1) };
+    // Read before, so that there is but the write to wait for.
+    house.standing(&other, Scope::Key);
     assert!(at_once(&other, "0.01").is_none(), "it is of others");
     first.release();
     house.advance(5 * 60_000_000);
@@ -341,8 +351,34 @@ fn a_call_that_fits_into_what_is_put_aside_waits_for_no_write() {
 }
 
 #[test]
+fn what_settled_calls_have_held_stays_for_two_periods_where_there_was_more_than_one() {
+    let house = House::new(settings());
+    without_sweeps(&house);
+    let put_aside = "SELECT coalesce(sum(amount), 0) FROM model_reservations";
+    let inner = &house.budgets().0;
+    let written = || {
+        assert!(house.runtime.block_on(inner.flush(Duration::from_secs(30))), "written in time");
+        house.runtime.block_on(house.db.write(|_| Ok(()))).expect("written");
+        house.number(put_aside)
+    };
+    let lone = Payer { session: Some("s".into()), ..payer(1) };
+    house.reserve(&lone, usd("0.5")).expect("unlimited").settle(spent(usd("0.1")));
+    assert_eq!(written(), 0, "who has called once has nothing kept");
+    let both = [(); 2].map(|()| house.reserve(&payer(1), usd("0.2")).expect("unlimited"));
+    for reserved in both {
+        reserved.settle(spent(usd("0.1")));
+    }
+    assert_eq!(written(), usd("0.4").nano(), "as much as was held at once");
+    inner.sweep();
+    assert_eq!(written(), usd("0.4").nano(), "it was needed in the period before");
+    inner.sweep();
+    assert_eq!(written(), 0);
+}
+
+#[test]
 fn what_is_put_aside_in_vain_is_in_nobodys_way_and_soon_gone() {
     let mut house = House::new(settings());
+    without_sweeps(&house);
     house.limit(1, Some(usd("1")), None, None);
     let put_aside = "SELECT coalesce(sum(amount), 0) FROM model_reservations";
     house.reserve(&payer(1), usd("0.9")).expect("it fits").release();
@@ -354,6 +390,7 @@ fn what_is_put_aside_in_vain_is_in_nobodys_way_and_soon_gone() {
     house.killed();
     assert_eq!(house.standing(&payer(1), Scope::TenantDay).spent, usd("0.8"));
 
+    // In the process that took its place, time alone does it.
     house.reserve(&payer(1), usd("0.1")).expect("it fits").release();
     let none = || (house.number(put_aside) == 0).then_some(());
     let began = std::time::Instant::now();
