@@ -319,8 +319,10 @@ fn a_terminal_shows_again_what_is_typed_after_ctrl_c_at_a_password() {
     let server = Server::real();
     let program = env!("CARGO_BIN_EXE_agentd");
     let line = format!("{program} admin create alice --data-dir {}; echo ended $?; stty -a", server.data().display());
-    let mut script = std::process::Command::new("script");
-    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("SHELL", "/bin/sh");
+    // Whoever runs the tests in the background of a shell hands on that the signal is ignored.
+    let mut script = std::process::Command::new("env");
+    script.args(["--default-signal=INT", "script", "--quiet", "--return", "--command", &line, "/dev/null"]);
+    script.env("SHELL", "/bin/sh");
     let mut terminal = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
     let (mut keys, mut screen) = (terminal.stdin.take().expect("a pipe"), terminal.stdout.take().expect("a pipe"));
     let mut shown = Vec::new();
