@@ -107,9 +107,9 @@ deny: ## licences, sources, duplicates (cargo install --locked cargo-deny)
 bench: build-deps ## the published tables, about eight minutes; BENCH_ONLY=batch,idle for some
 	cargo bench --locked --bench published
 
-bench-gateway: build-deps ## the gateway to models beside caddy, Portkey and LiteLLM, about five minutes
-	@command -v caddy >/dev/null && command -v node >/dev/null && command -v npm >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || { \
-		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends caddy nodejs npm python3-venv; }
+bench-gateway: build-deps ## the gateway to models beside caddy, nginx, Portkey and LiteLLM, about six minutes
+	@command -v caddy >/dev/null && [ -x /usr/sbin/nginx ] && command -v node >/dev/null && command -v npm >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || { \
+		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends caddy nginx-light nodejs npm python3-venv; }
 	benches/gateway/install
 	cargo bench --locked --bench gateway
 

@@ -47,8 +47,14 @@ const PACE: f64 = 1_000.0;
 
 /// The sections, each of which gives rows of the table.
 type Section = fn(&mut Bench) -> Vec<Row>;
-const SECTIONS: [(&str, Section); 5] =
-    [("idle", idle), ("rates", rates), ("paced", paced), ("first", streams::first_byte), ("streams", streams::many)];
+const SECTIONS: [(&str, Section); 6] = [
+    ("idle", idle),
+    ("rates", rates),
+    ("paced", paced),
+    ("first", streams::first_byte),
+    ("streams", streams::rates),
+    ("many", streams::many),
+];
 
 /// What the sections share.
 struct Bench {
@@ -106,6 +112,10 @@ fn serve_provider() {
     allow_connections();
     let upstream = Upstream::start_with(&Options { keep: false, ..Options::default() });
     upstream.usually(Script::tokens(20, 8).chunks(4));
+    // A stream of eighteen events, with its usage.
+    for model in [streams::SHORT, streams::SHORT_OF_AGENTD] {
+        upstream.script(model, Script::tokens(20, 14).chunks(14));
+    }
     // A stream of ten seconds.
     upstream.script(streams::SLOW, Script::tokens(20, 100).pause(Duration::from_millis(100)));
     println!("{}", upstream.address());
@@ -135,10 +145,21 @@ fn idle(bench: &mut Bench) -> Vec<Row> {
 /// Three times each, in turns, so that what the machine does besides falls on
 /// all of them.
 fn in_turns(bench: &mut Bench, peers: &[usize], connections: usize, rate: Option<f64>) -> Vec<Vec<Report>> {
+    in_turns_with(bench, peers, connections, rate, Peer::target)
+}
+
+/// The same with another request.
+fn in_turns_with(
+    bench: &mut Bench,
+    peers: &[usize],
+    connections: usize,
+    rate: Option<f64>,
+    request: impl Fn(&Peer) -> load::Target,
+) -> Vec<Vec<Report>> {
     let mut reports: Vec<Vec<Report>> = peers.iter().map(|_| Vec::new()).collect();
     for _ in 0..ROUNDS {
         for (place, peer) in peers.iter().enumerate() {
-            let target = bench.peers[*peer].target();
+            let target = request(&bench.peers[*peer]);
             run(&target, connections, Until::Time(Duration::from_millis(500)), rate);
             bench.disk.settle();
             reports[place].push(run(&target, connections, Until::Time(TIME), rate));
@@ -168,7 +189,7 @@ fn rates(bench: &mut Bench) -> Vec<Row> {
         Some(of_all(&full[place], Report::per_second))
     };
     // What agentd must reach beside each of those that are there.
-    let goals = [("caddy", 0.5), ("Portkey", 5.0), ("LiteLLM", 30.0)];
+    let goals = [("caddy", 2.3), ("Portkey", 5.0), ("LiteLLM", 30.0)];
     let goals = goals.iter().filter_map(|(name, factor)| Some(rate(name)? * factor)).fold(0.0, f64::max);
     let mut rows = Vec::new();
     for (peer, reports) in bench.peers.iter().zip(&full) {

@@ -104,6 +104,11 @@ impl Peer {
         self.asking(model.unwrap_or(self.model), &json!({ "stream": true }))
     }
 
+    /// The same with its usage at the end, which agentd wants in any case.
+    pub fn counted_stream(&self, model: &str) -> Target {
+        self.asking(model, &json!({ "stream": true, "stream_options": { "include_usage": true } }))
+    }
+
     fn asking(&self, model: &str, more: &Value) -> Target {
         let messages = json!([{ "role": "user", "content": "Say hello in a few words, please." }]);
         let mut body = json!({ "model": model, "messages": messages, "max_tokens": 200 });
@@ -163,9 +168,9 @@ pub fn start(provider: &Provider, folder: &Path) -> Vec<Peer> {
     let mut peers = vec![Peer::new("the provider itself", provider.address, Process::None)];
     peers[0].durability = "none";
     peers.push(agentd(provider, folder));
-    for (name, start) in
-        [("caddy", caddy as fn(&Provider, &Path) -> Option<Peer>), ("Portkey", portkey), ("LiteLLM", litellm)]
-    {
+    let others: [(&str, fn(&Provider, &Path) -> Option<Peer>); 4] =
+        [("caddy", caddy), ("nginx", nginx), ("Portkey", portkey), ("LiteLLM", litellm)];
+    for (name, start) in others {
         eprintln!("starting {name} …");
         match start(provider, folder) {
             Some(peer) => peers.push(peer.wait_until_ready()),
@@ -190,7 +195,7 @@ fn agentd(provider: &Provider, folder: &Path) -> Peer {
     );
     let headers = service.headers();
     // Names that nobody else asks for, so that the provider's books are of agentd alone.
-    for model in [OF_AGENTD, streams::SLOW] {
+    for model in [OF_AGENTD, streams::SLOW, streams::SHORT_OF_AGENTD] {
         let (input, cached, output) = ("0.15", "0.075", "0.6");
         let price = json!({ "input": input, "cached": cached, "output": output });
         provider.control("POST", "price", &json!({ "model": model, "price": price }));
@@ -221,6 +226,30 @@ fn caddy(provider: &Provider, folder: &Path) -> Option<Peer> {
     command.env("HOME", folder);
     let mut peer = Peer::new("caddy", at(port), Process::Other(Running::start(&mut command)));
     peer.note = version;
+    Some(peer)
+}
+
+/// As a plain reverse proxy that keeps connections and buffers nothing.
+fn nginx(provider: &Provider, folder: &Path) -> Option<Peer> {
+    let program = ["/usr/sbin/nginx", "nginx"].into_iter().find(|program| {
+        Command::new(program).arg("-v").stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    })?;
+    let (port, file) = (free_port(), folder.join("nginx.conf"));
+    let (upstream, folder) = (provider.address, folder.display());
+    let text = format!(
+        "daemon off; worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{ access_log off; client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};\n\
+         uwsgi_temp_path {folder}; scgi_temp_path {folder}; keepalive_requests 1000000000;\n\
+         upstream provider {{ server {upstream}; keepalive 128; keepalive_requests 1000000000; }}\n\
+         server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://provider; proxy_http_version 1.1;\n\
+         proxy_set_header Connection \"\"; proxy_buffering off; }} }} }}\n"
+    );
+    std::fs::write(&file, text).expect("a file");
+    let mut command = Command::new(program);
+    command.arg("-c").arg(&file).stdout(Stdio::null());
+    let mut peer = Peer::new("nginx", at(port), Process::Other(Running::start(&mut command)));
+    peer.note = "as a plain proxy".into();
     Some(peer)
 }
 

@@ -5,12 +5,17 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::load::{Target, connect};
+use super::load::{Report, Target, connect};
 use super::table::{self, Row};
 use super::{Bench, median};
 
 /// The model whose streams take ten seconds.
 pub const SLOW: &str = "slow";
+/// The model whose streams have eighteen events, and its name for agentd.
+pub const SHORT: &str = "short";
+pub const SHORT_OF_AGENTD: &str = "short-of-agentd";
+/// Connections over which streams are counted.
+const CONNECTIONS: usize = 16;
 /// Streams at once.
 const STREAMS: usize = 2_000;
 /// Streams one after the other.
@@ -31,7 +36,30 @@ pub fn first_byte(bench: &mut Bench) -> Vec<Row> {
     let [direct, agentd] = medians.map(|mut medians| Duration::from_secs_f64(median(&mut medians)));
     let row = Row::of("agentd, added time to the first streamed byte, p50").time(agentd.saturating_sub(direct));
     let note = format!("direct {}, agentd {}", table::micros(direct), table::micros(agentd));
-    vec![row.within(Duration::from_micros(500)).note(note)]
+    vec![row.within(Duration::from_micros(250)).note(note)]
+}
+
+/// Whole streams a second, beside proxies that look at none of the bytes.
+pub fn rates(bench: &mut Bench) -> Vec<Row> {
+    eprintln!("streams a second …");
+    // Neither of the other gateways passes streams on as fast as one of ten.
+    let plain = |name: &str| ["the provider itself", "agentd", "caddy", "nginx"].contains(&name);
+    let peers: Vec<usize> = (0..bench.peers.len()).filter(|place| plain(bench.peers[*place].name)).collect();
+    let all = super::in_turns_with(bench, &peers, CONNECTIONS, None, |peer| {
+        peer.counted_stream(if peer.name == "agentd" { SHORT_OF_AGENTD } else { SHORT })
+    });
+    let rate = |reports: &[Report]| super::of_all(reports, Report::per_second);
+    let caddy = peers.iter().position(|place| bench.peers[*place].name == "caddy").map(|place| rate(&all[place]));
+    let rows = peers.iter().zip(&all).map(|(place, reports)| {
+        let peer = &bench.peers[*place];
+        let row = Row::of(format!("streams/s of 18 events at {CONNECTIONS} connections, {}", peer.name));
+        let row = row.value(rate(reports)).durability(peer.durability);
+        match caddy {
+            Some(caddy) if peer.name == "agentd" => row.least(caddy),
+            _ => row,
+        }
+    });
+    rows.collect()
 }
 
 /// Seconds to the first byte of each body.

@@ -202,7 +202,7 @@ fn problems(page: &mut String) {
          <div class=\"wide\"><table><tbody>",
     );
     for code in CODES {
-        let (status, meaning) = (code.status.as_u16(), markdown(code.meaning));
+        let (status, meaning) = (code.status, markdown(code.meaning));
         let _ = write!(page, "<tr><td><b>{status}</b><td><code>{}</code><td>{meaning}</tr>", code.code);
     }
     page.push_str("</tbody></table></div>");

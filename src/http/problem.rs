@@ -1,6 +1,7 @@
 //! The one shape of every error: `application/problem+json` (RFC 9457).
 
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
@@ -22,9 +23,11 @@ struct Parts {
     detail: String,
     hint: Option<String>,
     errors: Vec<FieldError>,
-    retry_after: Option<u64>,
+    retry_after: Option<Duration>,
     /// Whether the same request would be paid for once more.
     paid: bool,
+    /// Whether the same request would fail again.
+    no_retry: bool,
     /// For the log only, never for the client.
     cause: Option<String>,
 }
@@ -92,6 +95,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after: None,
             paid: false,
+            no_retry: false,
             cause: None,
         }))
     }
@@ -196,8 +200,22 @@ impl Problem {
 
     /// Seconds after which another attempt makes sense.
     #[must_use]
-    pub fn with_retry_after(mut self, seconds: u64) -> Self {
-        self.0.retry_after = Some(seconds);
+    pub fn with_retry_after(self, seconds: u64) -> Self {
+        self.with_retry_in(Duration::from_secs(seconds))
+    }
+
+    /// The same, exact to the millisecond.
+    #[must_use]
+    pub fn with_retry_in(mut self, pause: Duration) -> Self {
+        self.0.retry_after = Some(pause);
+        self
+    }
+
+    /// The same request would fail again, so clients must not send it again by
+    /// themselves.
+    #[must_use]
+    pub fn do_not_retry(mut self) -> Self {
+        self.0.no_retry = true;
         self
     }
 
@@ -295,7 +313,7 @@ impl Problem {
     /// Seconds after which another attempt makes sense, where they are known.
     #[must_use]
     pub fn retry_after(&self) -> Option<u64> {
-        self.0.retry_after
+        self.0.retry_after.map(|pause| pause.as_secs() + u64::from(pause.subsec_nanos() > 0))
     }
 
     /// Whether the same request would be paid for once more.
@@ -308,11 +326,15 @@ impl Problem {
         let parts = &self.0;
         let mut response = HttpResponse::build(parts.status);
         response.insert_header((header::CONTENT_TYPE, media));
-        if let Some(seconds) = parts.retry_after {
+        if let Some(seconds) = self.retry_after() {
             response.insert_header((header::RETRY_AFTER, seconds));
         }
-        if parts.paid {
-            // OpenAI's clients send what failed with 5xx again by themselves, unless they are told this.
+        if let Some(pause) = parts.retry_after.filter(|pause| pause.subsec_millis() > 0) {
+            // OpenAI's clients prefer this one.
+            response.insert_header(("Retry-After-Ms", pause.as_millis().to_string()));
+        }
+        if parts.paid || parts.no_retry {
+            // OpenAI's clients send what failed with 429 or 5xx again by themselves, unless they are told this.
             response.insert_header(("X-Should-Retry", "false"));
         }
         if parts.status == StatusCode::UNAUTHORIZED {

@@ -9,6 +9,7 @@ use futures_util::stream;
 use super::estimate::{Fields, estimate, with_output_limit};
 use super::form::{FormLimits, FormReader};
 use super::price::Prices;
+use super::sse::{Event, Reader};
 use super::usage::{StreamCounter, count_output, usage};
 use super::{Endpoint, batches};
 
@@ -50,11 +51,18 @@ pub fn stream(kind: u8, bytes: &[u8], cut: usize) -> [(Option<(u64, u64)>, u64, 
     let Some(price) = price else { return Default::default() };
     let (first, second) = bytes.split_at(cut.min(bytes.len()));
     [&[bytes, &[]], &[first, second]].map(|pieces: &[&[u8]; 2]| {
-        let mut counter = StreamCounter::new(endpoint, &price);
+        let (mut reader, mut counter) = (Reader::default(), StreamCounter::new(endpoint, &price));
+        let mut each = |event: &Event<'_>| {
+            if let Some(data) = &event.data {
+                counter.event(event.name, data);
+            }
+        };
         for piece in pieces {
-            counter.feed(piece);
+            let _ = reader.feed(piece, &mut each);
         }
-        (counter.usage().map(|it| (it.input, it.output)), counter.output(), counter.is_complete())
+        reader.finish(&mut each);
+        let usage = counter.usage().map(|it| (it.tokens.input, it.tokens.output));
+        (usage, counter.output(), counter.is_complete())
     })
 }
 

@@ -3,6 +3,7 @@
 //! and `usage` say what it may cost and did cost; `responses`, `files` and
 //! `batches` are built on it.
 
+mod answer;
 mod audio;
 pub mod batches;
 mod embeddings;
@@ -14,11 +15,13 @@ pub mod fuzzing;
 mod gateway;
 pub mod headers;
 mod json;
+mod lenient;
 mod list;
 mod payer;
 pub mod price;
 pub mod responses;
 mod routes;
+mod sse;
 #[cfg(test)]
 mod testing;
 pub mod tokens;

@@ -92,6 +92,7 @@ pub fn called(it: Operation) -> Operation {
     .problems(StatusCode::BAD_GATEWAY, &["provider_failed", "provider_key_refused", "provider_unreachable"])
     .problems(StatusCode::SERVICE_UNAVAILABLE, &["provider_busy", "provider_unavailable"])
     .problems(StatusCode::GATEWAY_TIMEOUT, &["provider_timeout"])
+    .problems_of(529, &["provider_unavailable"])
 }
 
 /// A body that is passed on: any JSON object.
@@ -162,7 +163,7 @@ pub(super) async fn pass_on(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let payer = payer::payer(caller, request)?;
-    let call = Call { endpoint, body, payer, test: caller.key.test, max_age: max_age(request) };
+    let call = Call { endpoint, body, payer, test: caller.key.test, max_age: max_age(request), wants_usage: false };
     gateway.call(call).await.map(response)
 }
 

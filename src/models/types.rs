@@ -43,6 +43,8 @@ pub struct Call {
     pub test: bool,
     /// An answer to the same call that is no older than this will do.
     pub max_age: Option<Duration>,
+    /// Whether the usage of a stream is wanted, though the body does not ask for it.
+    pub wants_usage: bool,
 }
 
 /// What is known of a call when it has been answered.
@@ -100,6 +102,14 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Whether it is an answer, and not an error that is passed on.
+    pub(super) fn succeeded(&self) -> bool {
+        match self {
+            Self::Whole(answer) => (200..300).contains(&answer.status),
+            Self::Stream(_) => true,
+        }
+    }
+
     /// The same, with less than was asked for.
     pub(super) fn reduced(mut self) -> Self {
         self.receipt().reduced = true;

@@ -87,7 +87,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn coding(headers: &HeaderMap) -> Result<Coding, OutboundError> {
+pub(super) fn coding(headers: &HeaderMap) -> Result<Coding, OutboundError> {
     let values: Vec<_> =
         headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     let written = values.join(", ");

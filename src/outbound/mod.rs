@@ -6,6 +6,7 @@
 //! that the administrator wrote down.
 
 mod address;
+mod body;
 mod connect;
 mod error;
 mod exchange;
@@ -32,6 +33,7 @@ use prometheus::{IntCounterVec, Opts, Registry};
 use rustls::ClientConfig;
 use url::Url;
 
+pub use body::{AnswerBody, Piece};
 pub use error::OutboundError;
 pub use pool::{NoAnswer, Pool};
 pub use resolve::Caa;

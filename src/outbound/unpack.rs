@@ -84,6 +84,19 @@ impl Unpacker {
         written.map_err(|error| self.fault(&error))
     }
 
+    /// Takes what has come out so far; the limit counts it all the same.
+    pub(super) fn so_far_out(&mut self) -> Result<Vec<u8>, OutboundError> {
+        let flushed = match &mut self.decoder {
+            Decoder::None(_) => Ok(()),
+            Decoder::Gzip(decoder) => decoder.flush(),
+            Decoder::Deflate(decoder) => decoder.flush(),
+        };
+        flushed.map_err(|error| self.fault(&error))?;
+        let kept = self.kept();
+        kept.limit -= kept.bytes.len();
+        Ok(std::mem::take(&mut kept.bytes))
+    }
+
     /// Everything; an error when the packed body is not complete.
     pub(super) fn finish(mut self) -> Result<Vec<u8>, OutboundError> {
         let finished = match &mut self.decoder {

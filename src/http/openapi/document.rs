@@ -170,7 +170,7 @@ impl Parts {
                 ("application/problem+json", self.problem_body(status, &listed))
             };
             let meaning = |code: &&str| {
-                let known = CODES.iter().find(|known| known.status.as_u16() == status && known.code == *code);
+                let known = CODES.iter().find(|known| known.status == status && known.code == *code);
                 format!("- `{code}`: {}", known.map_or("", |known| known.meaning))
             };
             let description = codes.iter().map(meaning).collect::<Vec<_>>().join("\n");

@@ -251,8 +251,14 @@ impl Operation {
 
     /// Problems that it can answer with; all codes are in [`CODES`].
     #[must_use]
-    pub fn problems(mut self, status: StatusCode, codes: &[&'static str]) -> Self {
-        self.problems.entry(status.as_u16()).or_default().extend(codes);
+    pub fn problems(self, status: StatusCode, codes: &[&'static str]) -> Self {
+        self.problems_of(status.as_u16(), codes)
+    }
+
+    /// The same with a status that has no name.
+    #[must_use]
+    pub fn problems_of(mut self, status: u16, codes: &[&'static str]) -> Self {
+        self.problems.entry(status).or_default().extend(codes);
         self
     }
 }

@@ -65,7 +65,7 @@ fn requests_and_answers_agree_on_what_a_name_means() {
 
 #[test]
 fn codes_are_in_order_and_once() {
-    let all: Vec<_> = CODES.iter().map(|known| (known.status.as_u16(), known.code)).collect();
+    let all: Vec<_> = CODES.iter().map(|known| (known.status, known.code)).collect();
     let mut sorted = all.clone();
     sorted.sort_unstable();
     sorted.dedup();

@@ -22,7 +22,6 @@ use serde_json::value::RawValue;
 
 use super::price::{Price, Unit};
 use super::{Endpoint, Form, json};
-use crate::budgets::Tokens;
 use crate::http::Problem;
 use crate::money::Usd;
 use count::{Count, too_long, unknown_price};
@@ -46,7 +45,7 @@ pub struct Estimate {
 
 impl Estimate {
     fn new(input: u64, output: u64, price: &Price) -> Self {
-        let most = price.cost(&Tokens { input, output, ..Tokens::default() });
+        let most = price.most(input, output);
         Self { input, output, most }
     }
 }

@@ -1,13 +1,11 @@
 //! One question to one provider, and what its answer costs.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::{Method, Response};
+use hyper::Method;
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::de::IgnoredAny;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -15,24 +13,30 @@ use tokio::time::timeout;
 use super::Inner;
 use super::breaker::State;
 use super::call::Times;
-use super::failure::Failure;
+use super::complaint::Complaint;
+use super::failure::{Bill, Failure, No};
 use super::provider::Step;
+use super::quirks::Quirks;
 use super::relay;
 use super::request::{Request, Written};
 use crate::budgets::{Payer, Reservation, Spent, Tokens};
 use crate::config::OnHangup;
 use crate::http::Problem;
+use crate::models::answer::{Members, NoAnswer as NotAnAnswer, judge};
 use crate::models::estimate::Estimate;
 use crate::models::price::Price;
-use crate::models::usage;
+use crate::models::usage::{self, Usage};
 use crate::models::{Answer, Endpoint, Receipt, Reply};
 use crate::money::Usd;
-use crate::outbound::NoAnswer;
+use crate::outbound::{AnswerBody, NoAnswer, Piece};
 
 /// Bytes of a whole answer.
-const ANSWER_BYTES: usize = 128 << 20;
-/// Bytes of an answer that says no.
+pub(super) const ANSWER_BYTES: usize = 128 << 20;
+/// Bytes that a packed answer, or a packed stream, may have when it is unpacked.
+const UNPACKED_BYTES: usize = 256 << 20;
+/// Bytes of an answer that says no, and how long it may take.
 const ERROR_BYTES: usize = 256 << 10;
+const ERROR_TIME: Duration = Duration::from_secs(10);
 
 /// A call that is being made at one provider.
 pub(super) struct Asked {
@@ -44,6 +48,8 @@ pub(super) struct Asked {
     pub payer: Payer,
     /// Whether a budget has limited the output.
     pub reduced: bool,
+    /// What the model is known not to take, and was not sent.
+    pub quirks: Quirks,
     /// The place at the provider, until the answer has come.
     pub _permit: OwnedSemaphorePermit,
 }
@@ -65,10 +71,13 @@ impl Asked {
 
     /// What was spent, by what the provider counted or, where it did not, by what
     /// came out.
-    pub(super) fn spent(&self, counted: Option<Tokens>, output: impl FnOnce() -> u64) -> Spent {
-        let tokens =
-            counted.unwrap_or_else(|| Tokens { input: self.estimate.input, output: output(), ..Tokens::default() });
-        Spent { cost: self.price.cost(&tokens), tokens, counted_by_provider: counted.is_some() }
+    pub(super) fn spent(&self, counted: Option<Usage>, output: impl FnOnce() -> u64) -> Spent {
+        if let Some(usage) = counted {
+            return Spent { cost: self.price.cost(usage), tokens: usage.tokens, counted_by_provider: true };
+        }
+        let tokens = Tokens { input: self.estimate.input, output: output(), ..Tokens::default() };
+        let cost = self.price.most(tokens.input, tokens.output);
+        Spent { cost, tokens, counted_by_provider: false }
     }
 
     /// Whether what was made, and is paid for, cannot be told by what came.
@@ -91,18 +100,23 @@ impl Asked {
         }
     }
 
-    /// Ends a call that failed: the money goes back where nothing can have been
-    /// billed, and else is spent in full.
+    /// Ends a call that failed: the money is released where nothing can have been
+    /// billed, and otherwise spent, in full where nobody knows how much it was.
     pub(super) fn failed(&self, reservation: Reservation, failure: Failure) -> Failure {
         self.record(failure.outcome, failure.is_fault());
         let (provider, model) = (&self.step.provider.name, &self.step.model);
         tracing::warn!(%provider, %model, outcome = failure.outcome, why = %failure.problem, "a provider has failed");
-        if failure.billed {
-            drop(reservation);
-        } else {
-            reservation.release();
+        match failure.bill {
+            Bill::Nothing => reservation.release(),
+            Bill::All => drop(reservation),
+            Bill::Used(usage) => reservation.settle(self.spent(Some(usage), || 0)),
         }
         failure
+    }
+
+    /// A whole answer to this call.
+    pub(super) fn answered(&self, status: u16, body: Bytes, cost: Usd, times: &Times) -> Answer {
+        Answer { status, content_type: "application/json".into(), body, receipt: self.receipt(times, Some(cost)) }
     }
 }
 
@@ -153,135 +167,205 @@ async fn make(asked: Asked, written: Written, reservation: Reservation, times: &
         Err(NoAnswer::Late) => return Err(asked.failed(reservation, Failure::timeout(&provider.name, what, limit))),
         Err(error) => return Err(asked.failed(reservation, Failure::no_answer(&provider.name, &error))),
     };
-    let status = response.status().as_u16();
-    if !response.status().is_success() {
-        let now = asked.gateway.clock.now();
-        return match Failure::of_status(&provider.name, status, response.headers(), now) {
-            Some(failure) => Err(asked.failed(reservation, failure)),
-            None => Ok(refused(asked, reservation, response, times).await),
-        };
+    let (head, incoming) = response.into_parts();
+    let body = AnswerBody::new(incoming, &head.headers, UNPACKED_BYTES);
+    if !head.status.is_success() {
+        let no = No::of(head.status.as_u16(), &head.headers, asked.gateway.clock.now());
+        return said_no(asked, reservation, no, body.ok(), times).await;
     }
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => {
+            let what = format!("sent an answer that cannot be unpacked: {error}");
+            return Err(asked.failed(reservation, Failure::nonsense(&provider.name, &what, Bill::All)));
+        }
+    };
+    let media = Media::of(&head.headers);
     let left = limit.saturating_sub(began.elapsed());
-    let is_stream = asked.request.stream && content_type_of(&response).starts_with("text/event-stream");
-    let waiting = Instant::now();
-    if is_stream {
+    // Recordings and sounds come as a stream where the provider says so.
+    let is_text = matches!(asked.request.endpoint, Endpoint::ChatCompletions | Endpoint::Responses);
+    if asked.request.stream && (is_text || media.is_events()) {
         asked.gateway.metrics.first_byte(&provider.name, began.elapsed());
-        relay::begin(asked, reservation, response, left, times).await
+        relay::begin(asked, reservation, body, left, times).await
     } else {
-        whole(asked, reservation, response, left, times, waiting).await
+        let waiting = Instant::now();
+        let body = collect_within(body, ANSWER_BYTES, left.min(settings.total)).await;
+        asked.gateway.metrics.first_byte(&provider.name, waiting.elapsed());
+        times.waited += waiting.elapsed();
+        let body = match body {
+            Ok(body) => body,
+            Err(broken) => return Err(asked.failed(reservation, broken.failure(&asked))),
+        };
+        whole(&asked, reservation, head.status.as_u16(), media.0, body, times).map(Reply::Whole)
     }
 }
 
 fn headers(asked: &Asked, content_type: &str) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(6);
+    let mut headers = HeaderMap::with_capacity(8);
     let accept = match (asked.request.stream, asked.request.endpoint) {
         (true, _) => "text/event-stream",
         (false, Endpoint::AudioSpeech | Endpoint::AudioTranscriptions) => "*/*",
         (false, _) => "application/json",
     };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    // Each byte of an answer is read here, and packing delays the pieces of a stream.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.extend(HeaderValue::from_str(content_type).ok().map(|value| (CONTENT_TYPE, value)));
     headers.extend(asked.step.provider.authorization.clone().map(|value| (AUTHORIZATION, value)));
     headers
 }
 
-fn content_type_of(response: &Response<Incoming>) -> String {
-    let value = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    value.unwrap_or("application/octet-stream").to_owned()
+/// The media type of an answer, as the provider wrote it.
+struct Media(String);
+
+impl Media {
+    fn of(headers: &HeaderMap) -> Self {
+        let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        Self(value.unwrap_or("application/octet-stream").to_owned())
+    }
+
+    /// Media types are compared without case (RFC 9110, section 8.3.1).
+    fn is(&self, wanted: &str) -> bool {
+        self.0.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(wanted))
+    }
+
+    fn is_events(&self) -> bool {
+        self.is("text/event-stream")
+    }
+
+    fn is_json(&self) -> bool {
+        self.is("application/json") || self.is("application/problem+json")
+    }
 }
 
-/// An answer that says no to the client's own request costs nothing.
-async fn refused(asked: Asked, reservation: Reservation, response: Response<Incoming>, times: &Times) -> Reply {
-    asked.record("client_error", false);
-    reservation.release();
-    let (status, content_type) = (response.status().as_u16(), content_type_of(&response));
-    let body = timeout(asked.step.provider.settings.first_token, collect(response.into_body(), ERROR_BYTES)).await;
-    let (status, content_type, body) = match body {
-        Ok(Ok(body)) if serde_json::from_slice::<IgnoredAny>(&body).is_ok() => (status, content_type, body),
-        _ => {
-            let provider = &asked.step.provider.name;
-            let message = format!("the provider {provider} refused the request ({status}) and did not say why");
-            let error = serde_json::json!({ "error": {
-                "message": message, "type": "invalid_request_error", "param": null, "code": "provider_refused",
-            } });
-            (status, "application/json".into(), error.to_string().into())
-        }
-    };
-    Reply::Whole(Answer { status, content_type, body, receipt: asked.receipt(times, Some(Usd::ZERO)) })
-}
-
-/// Reads an answer to its end and settles it.
-async fn whole(
+/// An answer with a status that is none of success. What is wrong with the
+/// client's own request is passed on and costs nothing.
+async fn said_no(
     asked: Asked,
     reservation: Reservation,
-    response: Response<Incoming>,
-    limit: std::time::Duration,
-    times: &mut Times,
-    waiting: Instant,
+    no: No,
+    body: Option<AnswerBody>,
+    times: &Times,
 ) -> Result<Reply, Failure> {
     let provider = asked.step.provider.clone();
-    let (status, content_type) = (response.status().as_u16(), content_type_of(&response));
-    let limit = limit.min(provider.settings.total);
-    let body = match timeout(limit, collect(response.into_body(), ANSWER_BYTES)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(Broken::Lost)) => return Err(asked.failed(reservation, Failure::broken(&provider.name))),
-        Ok(Err(Broken::TooLarge)) => {
-            let failure = Failure::too_large(&provider.name);
-            return Err(asked.failed(reservation, failure));
-        }
-        Err(_) => {
-            let failure = Failure::timeout(&provider.name, "its answer", provider.settings.total);
-            return Err(asked.failed(reservation, failure));
-        }
+    let limit = provider.settings.first_token.min(ERROR_TIME);
+    let body = match body {
+        Some(body) => collect_within(body, ERROR_BYTES, limit).await.unwrap_or_default(),
+        None => Bytes::new(),
     };
-    asked.gateway.metrics.first_byte(&provider.name, waiting.elapsed());
-    times.waited += waiting.elapsed();
-    let endpoint = asked.request.endpoint;
-    let is_json = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Responses | Endpoint::Embeddings);
-    if is_json && !is_object(&body) {
-        let failure = Failure::nonsense(&provider.name, "gave an answer that is no JSON object");
+    let complaint = Complaint::read(&body);
+    if let Some(failure) = Failure::refusal(&provider, no, &complaint) {
+        return Err(asked.failed(reservation, failure));
+    }
+    asked.record("client_error", false);
+    reservation.release();
+    if let Some(quirks) = asked.quirks.learned(&complaint, &asked.request) {
+        return Err(Failure::adapted(quirks));
+    }
+    let body = if is_json(&body) {
+        body
+    } else {
+        let message = format!("the provider {} refused the request ({}) and did not say why", provider.name, no.status);
+        let error = serde_json::json!({ "error": {
+            "message": message, "type": "invalid_request_error", "param": null, "code": "provider_refused",
+        } });
+        error.to_string().into()
+    };
+    Ok(Reply::Whole(asked.answered(no.status, body, Usd::ZERO, times)))
+}
+
+fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(body).is_ok()
+}
+
+/// Judges an answer that has come to its end, and settles it.
+pub(super) fn whole(
+    asked: &Asked,
+    reservation: Reservation,
+    status: u16,
+    content_type: String,
+    body: Bytes,
+    times: &Times,
+) -> Result<Answer, Failure> {
+    let (endpoint, provider) = (asked.request.endpoint, &asked.step.provider);
+    let media = Media(content_type);
+    let must_be_json = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Responses | Endpoint::Embeddings);
+    let mut repaired = Vec::new();
+    let members = if must_be_json || media.is_json() { Members::read(&body, &mut repaired) } else { None };
+    let counted = members.as_ref().and_then(|members| usage::usage_of(endpoint, members, asked.price.unit()));
+    let judged = match &members {
+        Some(members) => judge(endpoint, members),
+        None if must_be_json => {
+            let failure = Failure::nonsense(&provider.name, "sent an answer that is not a JSON object", Bill::All);
+            return Err(asked.failed(reservation, failure));
+        }
+        None => Ok(()),
+    };
+    if let Err(fault) = judged {
+        // An error is not paid for, unless the provider says what it has used.
+        let bill = counted.map_or(Bill::Nothing, Bill::Used);
+        let failure = match fault {
+            NotAnAnswer::Lacks(what) if Complaint::read(&body).message().is_none() => {
+                let what = format!("sent an answer without {what}");
+                Failure::nonsense(&provider.name, &what, bill)
+            }
+            _ => Failure::in_success(provider, &body, bill),
+        };
         return Err(asked.failed(reservation, failure));
     }
     asked.record("ok", false);
-    let counted = usage::usage(endpoint, &body, asked.price.unit());
     let spent = if counted.is_none() && asked.hides_output() {
         Spent { cost: asked.estimate.most, tokens: Tokens::default(), counted_by_provider: false }
     } else {
         asked.spent(counted, || usage::count_output(endpoint, &body, &asked.price))
     };
+    drop(repaired);
     reservation.settle(spent);
-    let receipt = asked.receipt(times, Some(spent.cost));
-    Ok(Reply::Whole(Answer { status, content_type, body, receipt }))
-}
-
-fn is_object(body: &[u8]) -> bool {
-    body.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(body).is_ok()
+    Ok(Answer { content_type: media.0, ..asked.answered(status, body, spent.cost, times) })
 }
 
 /// Why a body is not whole.
-enum Broken {
+#[derive(Debug)]
+pub(super) enum Broken {
     Lost,
     TooLarge,
+    Late,
 }
 
-async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, Broken> {
-    let mut first: Option<Bytes> = None;
-    let mut whole = BytesMut::new();
-    let mut bytes = 0;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Broken::Lost)?.into_data() else { continue };
-        bytes += data.len();
-        if bytes > most {
-            return Err(Broken::TooLarge);
-        }
-        match first.take() {
-            // Most come in one piece, which need not be copied.
-            None if whole.is_empty() => first = Some(data),
-            held => {
-                whole.extend_from_slice(&held.unwrap_or_default());
-                whole.extend_from_slice(&data);
-            }
+impl Broken {
+    pub(super) fn failure(&self, asked: &Asked) -> Failure {
+        let provider = &asked.step.provider;
+        match self {
+            Self::Lost => Failure::broken(&provider.name),
+            Self::TooLarge => Failure::too_large(&provider.name),
+            Self::Late => Failure::timeout(&provider.name, "its answer", provider.settings.total),
         }
     }
-    Ok(first.unwrap_or_else(|| whole.freeze()))
+}
+
+/// All of a body, in so much time.
+pub(super) async fn collect_within(mut body: AnswerBody, most: usize, limit: Duration) -> Result<Bytes, Broken> {
+    timeout(limit, collect(&mut body, BytesMut::new(), most)).await.unwrap_or(Err(Broken::Late))
+}
+
+/// What is left of a body, behind what has come of it already.
+pub(super) async fn collect(body: &mut AnswerBody, begun: BytesMut, most: usize) -> Result<Bytes, Broken> {
+    let mut whole = begun;
+    // Most come in one piece, which need not be copied.
+    let mut first: Option<Bytes> = None;
+    loop {
+        match body.piece().await {
+            Piece::Some(data) if whole.is_empty() && first.is_none() => first = Some(data),
+            Piece::Some(data) => {
+                whole.extend_from_slice(&first.take().unwrap_or_default());
+                whole.extend_from_slice(&data);
+            }
+            Piece::End => return Ok(first.unwrap_or_else(|| whole.freeze())),
+            Piece::Broken => return Err(Broken::Lost),
+            Piece::TooLarge => return Err(Broken::TooLarge),
+        }
+        if whole.len() + first.as_ref().map_or(0, Bytes::len) > most {
+            return Err(Broken::TooLarge);
+        }
+    }
 }

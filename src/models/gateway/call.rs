@@ -11,9 +11,10 @@ use super::attempt::{Asked, attempt};
 use super::cache::Key;
 use super::failure::{Again, Failure};
 use super::provider::{LOW_COST, Route, Step};
+use super::quirks::Quirks;
 use super::request::{Request, Written};
-use super::{Inner, echo};
-use crate::budgets::{OnExhausted, Payer, Planned, Refused, Reservation, Tokens};
+use super::{Inner, early, echo};
+use crate::budgets::{OnExhausted, Payer, Planned, Refused, Reservation};
 use crate::http::Problem;
 use crate::models::estimate::Estimate;
 use crate::models::price::Price;
@@ -77,11 +78,14 @@ impl Inner {
     pub(super) async fn call(self: &Arc<Self>, call: Call) -> Result<Reply, Problem> {
         let mut times = Times { begun: Instant::now(), waited: Duration::ZERO };
         let earlier = call.max_age.and_then(|max_age| Some((Key::of(&call)?, max_age)));
-        let request = Request::read(call.endpoint, call.body)?;
+        let request = Request::read(call.endpoint, call.body, call.wants_usage)?;
         if call.test {
             return echo::reply(&request);
         }
-        let Some((key, max_age)) = earlier.filter(|_| !request.stream) else {
+        if request.stream {
+            return early::answer(self, request, call.payer, times).await;
+        }
+        let Some((key, max_age)) = earlier else {
             return self.answer(&request, &call.payer, &mut times).await;
         };
         let table = self.table();
@@ -112,12 +116,17 @@ impl Inner {
 
     /// Has the request answered along its route, or along the cheaper one when
     /// there is no money for that.
-    async fn answer(self: &Arc<Self>, request: &Request, payer: &Payer, times: &mut Times) -> Result<Reply, Problem> {
+    pub(super) async fn answer(
+        self: &Arc<Self>,
+        request: &Request,
+        payer: &Payer,
+        times: &mut Times,
+    ) -> Result<Reply, Problem> {
         let table = self.table();
         let route = table.route(&request.model)?;
         match self.along(&route, request, payer, times).await {
             Ok(reply) => Ok(reply),
-            Err(Stop::Failed(failure)) => Err(failure.problem),
+            Err(Stop::Failed(failure)) => self.failed(failure, payer, times),
             Err(Stop::Refused(problem)) => Err(problem),
             Err(Stop::Unpaid(refused)) => {
                 let downgrades = matches!(refused, Refused::Exhausted(_))
@@ -135,6 +144,22 @@ impl Inner {
         }
     }
 
+    /// What the client gets when the last of all providers has failed.
+    fn failed(&self, failure: Failure, payer: &Payer, times: &Times) -> Result<Reply, Problem> {
+        let Some((status, body)) = failure.passed else { return Err(failure.problem) };
+        let receipt = Receipt {
+            cost: Some(Usd::ZERO),
+            model: "".into(),
+            provider: "".into(),
+            fallbacks: 0,
+            left: self.budgets.left(payer),
+            overhead: times.overhead(),
+            reduced: false,
+            age: None,
+        };
+        Ok(Reply::Whole(Answer { status, content_type: "application/json".into(), body, receipt }))
+    }
+
     /// Asks one after the other.
     async fn along(
         self: &Arc<Self>,
@@ -150,7 +175,7 @@ impl Inner {
                 continue;
             }
             let failure = if step.provider.health.is_shut(&step.model, self.clock.now()) {
-                self.left_alone(step)
+                self.breaker_open(step)
             } else {
                 match self.at(step, route.bare, request, payer, times).await {
                     Ok(reply) => return Ok(reply.after(u32::try_from(place).unwrap_or(u32::MAX))),
@@ -183,7 +208,8 @@ impl Inner {
     ) -> Result<Reply, Stop> {
         let (provider, model) = (&step.provider, &step.model);
         let price = self.prices.of(&provider.name, model).ok_or_else(|| self.without_price(step, bare))?;
-        let mut tries = 0;
+        let known = provider.health.quirks(model);
+        let (mut quirks, mut tries) = (known, 0);
         loop {
             // A place first: who goes away while waiting for one has made no call.
             let permit = match self.place(step).await {
@@ -193,11 +219,11 @@ impl Inner {
                     return Err(Stop::Failed(failure));
                 }
             };
-            let paid = self.pay(step, request, payer, &price).await?;
+            let paid = self.pay(step, request, quirks, payer, &price).await?;
             // Last, so that the one call that may try is one that is made.
             if !step.provider.health.admits(model, self.clock.now()) {
                 paid.reservation.release();
-                return Err(Stop::Failed(self.left_alone(step)));
+                return Err(Stop::Failed(self.breaker_open(step)));
             }
             let asked = Asked {
                 gateway: self.clone(),
@@ -207,13 +233,24 @@ impl Inner {
                 estimate: paid.estimate,
                 payer: payer.clone(),
                 reduced: paid.reduced,
+                quirks,
                 _permit: permit,
             };
             let failure = match attempt(asked, paid.written, paid.reservation, times).await? {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    if quirks != known && reply.succeeded() {
+                        provider.health.learn(model, quirks);
+                    }
+                    return Ok(reply);
+                }
                 Err(failure) => failure,
             };
             let pause = match failure.again {
+                Again::Adapted(learned) => {
+                    tracing::info!(provider = %provider.name, %model, ?learned, "a request is adapted and sent again");
+                    quirks = learned;
+                    continue;
+                }
                 Again::After(pause) if tries + 1 < self.attempts => pause.unwrap_or(FIRST_PAUSE * (1 << tries.min(8))),
                 _ => return Err(Stop::Failed(failure)),
             };
@@ -226,17 +263,24 @@ impl Inner {
         }
     }
 
-    fn left_alone(&self, step: &Step) -> Failure {
+    fn breaker_open(&self, step: &Step) -> Failure {
         self.metrics.call(&step.provider.name, "busy");
-        Failure::left_alone(&step.provider.name)
+        Failure::breaker_open(&step.provider.name)
     }
 
     /// Reserves what the call can cost; limits its output where the budget cannot
     /// pay for all of it and the tenant wants it so.
-    async fn pay(&self, step: &Step, request: &Request, payer: &Payer, price: &Arc<Price>) -> Result<Paid, Stop> {
+    async fn pay(
+        &self,
+        step: &Step,
+        request: &Request,
+        quirks: Quirks,
+        payer: &Payer,
+        price: &Arc<Price>,
+    ) -> Result<Paid, Stop> {
         let request = request.bounded(price);
         let estimate = estimate(&request, price).await?;
-        let refused = match self.reserve(step, request.clone(), payer, estimate).await {
+        let refused = match self.reserve(step, request.clone().adapted(quirks), payer, estimate).await {
             Err(Stop::Unpaid(refused @ Refused::Exhausted(_))) => refused,
             ended => return ended,
         };
@@ -247,7 +291,7 @@ impl Inner {
         let Some(output) = affordable(price, &estimate, left) else { return Err(Stop::Unpaid(refused)) };
         let Some(request) = request.limited(output, &step.model) else { return Err(Stop::Unpaid(refused)) };
         let estimate = self::estimate(&request, price).await?;
-        let paid = self.reserve(step, request, payer, estimate).await?;
+        let paid = self.reserve(step, request.adapted(quirks), payer, estimate).await?;
         Ok(Paid { reduced: true, ..paid })
     }
 
@@ -306,7 +350,7 @@ async fn estimate(request: &Request, price: &Arc<Price>) -> Result<Estimate, Pro
 /// The most output that an amount pays for after the input; `None` where that is
 /// next to nothing.
 fn affordable(price: &Price, estimate: &Estimate, left: Usd) -> Option<u64> {
-    let pays = |output: u64| price.cost(&Tokens { input: estimate.input, output, ..Tokens::default() }) <= left;
+    let pays = |output: u64| price.most(estimate.input, output) <= left;
     if !pays(LEAST_OUTPUT) {
         return None;
     }

@@ -4,11 +4,21 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use bytes::Bytes;
 use hyper::header::{HeaderMap, RETRY_AFTER};
 
+use super::complaint::Complaint;
+use super::provider::Provider;
+use super::quirks::Quirks;
 use crate::clock::Timestamp;
 use crate::http::Problem;
+use crate::models::usage::Usage;
 use crate::outbound::{NoAnswer, OutboundError};
+
+/// When a provider that is busy does not say how long.
+const USUAL_PAUSE: Duration = Duration::from_secs(5);
+/// No provider is believed that wants a longer pause.
+const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// How a call can end, for the metrics.
 pub(super) const OUTCOMES: [&str; 11] = [
@@ -30,12 +40,26 @@ pub(super) const OUTCOMES: [&str; 11] = [
 pub(super) struct Failure {
     /// One of [`OUTCOMES`].
     pub outcome: &'static str,
-    /// Whether the provider may have done the work, and wants money for it.
-    pub billed: bool,
+    /// What the provider wants for it.
+    pub bill: Bill,
     /// Whether the same provider may be asked again, and what it says about when.
     pub again: Again,
     /// What the client is told when nobody else answers.
     pub problem: Problem,
+    /// The status and body that the client gets in place of it, where the provider
+    /// has said what is wrong with the request.
+    pub passed: Option<(u16, Bytes)>,
+}
+
+/// What a provider may want for a call that it has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bill {
+    /// Nothing: it has not done the work.
+    Nothing,
+    /// Nobody knows, so what was reserved.
+    All,
+    /// What it says that it has used.
+    Used(Usage),
 }
 
 /// Whether it makes sense to ask the same provider again.
@@ -45,12 +69,52 @@ pub(super) enum Again {
     No,
     /// Soon, or after as long as the provider says.
     After(Option<Duration>),
+    /// At once, in a form that it takes.
+    Adapted(Quirks),
+}
+
+/// An answer that says no, as far as its head goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct No {
+    pub status: u16,
+    /// How long the provider wants to be left in peace.
+    pub pause: Option<Duration>,
+    /// Whether it says that asking again is of no use (`X-Should-Retry`).
+    pub is_final: bool,
+}
+
+impl No {
+    pub(super) fn of(status: u16, headers: &HeaderMap, now: Timestamp) -> Self {
+        let is_final =
+            headers.get("x-should-retry").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"false"));
+        Self { status, pause: retry_after(headers, now), is_final }
+    }
+
+    /// One that came with a status of success.
+    pub(super) fn in_success(status: Option<u16>) -> Self {
+        Self { status: status.unwrap_or(502), pause: None, is_final: false }
+    }
+
+    fn again(&self) -> Again {
+        if self.is_final { Again::No } else { Again::After(self.pause) }
+    }
 }
 
 impl Failure {
-    fn made(outcome: &'static str, billed: bool, again: Again, problem: Problem) -> Self {
-        let problem = if billed { problem.paid_for() } else { problem };
-        Self { outcome, billed, again, problem }
+    fn made(outcome: &'static str, bill: Bill, again: Again, problem: Problem) -> Self {
+        let problem = if bill == Bill::Nothing { problem } else { problem.paid_for() };
+        Self { outcome, bill, again, problem, passed: None }
+    }
+
+    /// One that costs nothing, for which the provider wants so much all the same.
+    fn costing(self, bill: Bill) -> Self {
+        Self { passed: self.passed, ..Self::made(self.outcome, bill, self.again, self.problem) }
+    }
+
+    /// The request is to be sent once more in a form that the provider takes.
+    pub(super) fn adapted(quirks: Quirks) -> Self {
+        let problem = Problem::internal("a request was not sent again in another form");
+        Self::made("client_error", Bill::Nothing, Again::Adapted(quirks), problem)
     }
 
     /// Whether it says that the provider does not work.
@@ -67,11 +131,11 @@ impl Failure {
                     _ => Again::After(None),
                 };
                 let problem = bad_gateway("provider_unreachable", provider, &format!("cannot be reached: {error}"));
-                Self::made("unreachable", false, again, problem)
+                Self::made("unreachable", Bill::Nothing, again, problem)
             }
             NoAnswer::Lost(_) | NoAnswer::Late => {
                 let problem = bad_gateway("provider_failed", provider, &format!("broke off: {error}"));
-                Self::made("lost", true, Again::No, problem)
+                Self::made("lost", Bill::All, Again::No, problem)
             }
         }
     }
@@ -79,71 +143,101 @@ impl Failure {
     /// The answer broke off before any of it had been passed on.
     pub(super) fn broken(provider: &str) -> Self {
         let problem = bad_gateway("provider_failed", provider, "broke off in the middle of its answer");
-        Self::made("lost", true, Again::No, problem)
+        Self::made("lost", Bill::All, Again::No, problem)
     }
 
     /// Nothing in time.
     pub(super) fn timeout(provider: &str, what: &str, limit: Duration) -> Self {
-        let detail = format!("the provider {provider} did not give {what} within {} s", limit.as_secs_f32());
+        let detail = format!("the provider {provider} did not send {what} within {} s", limit.as_secs_f32());
         let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "provider_timeout", detail);
-        Self::made("timeout", true, Again::No, problem)
+        Self::made("timeout", Bill::All, Again::No, problem)
     }
 
-    /// An answer of success that is none.
-    pub(super) fn nonsense(provider: &str, what: &str) -> Self {
-        Self::made("nonsense", true, Again::No, bad_gateway("provider_failed", provider, what))
+    /// Something that is no answer, with a status of success.
+    pub(super) fn nonsense(provider: &str, what: &str, bill: Bill) -> Self {
+        Self::made("nonsense", bill, Again::No, bad_gateway("provider_failed", provider, what))
     }
 
     /// More than is read of an answer, which the client may have asked for.
     pub(super) fn too_large(provider: &str) -> Self {
-        let problem = bad_gateway("provider_failed", provider, "gave an answer that is too large");
-        Self::made("too_large", true, Again::No, problem)
+        let problem = bad_gateway("provider_failed", provider, "sent an answer that is too large");
+        Self::made("too_large", Bill::All, Again::No, problem)
     }
 
-    /// Every place is taken.
+    /// The concurrency limit is reached.
     pub(super) fn busy(provider: &str) -> Self {
-        let detail = format!("too many calls to the provider {provider} are under way");
-        Self::made("busy", false, Again::No, Problem::unavailable("provider_busy", detail, 5))
+        let detail = format!("the concurrency limit of the provider {provider} is reached");
+        Self::made("busy", Bill::Nothing, Again::No, Problem::unavailable("provider_busy", detail, 5))
     }
 
     /// The breaker is open.
-    pub(super) fn left_alone(provider: &str) -> Self {
-        let detail = format!("the provider {provider} has failed too often of late and is left alone for a while");
-        Self::made("busy", false, Again::No, Problem::unavailable("provider_unavailable", detail, 30))
+    pub(super) fn breaker_open(provider: &str) -> Self {
+        let detail = format!("the provider {provider} is temporarily disabled after failures (circuit breaker open)");
+        Self::made("busy", Bill::Nothing, Again::No, Problem::unavailable("provider_unavailable", detail, 30))
     }
 
-    /// An answer that says no; `None` for one that is the client's own.
-    pub(super) fn of_status(provider: &str, status: u16, headers: &HeaderMap, now: Timestamp) -> Option<Self> {
-        let pause = retry_after(headers, now);
-        let failure = match status {
-            401 | 403 => {
-                let what = format!("refuses the key that it was shown ({status})");
-                let problem = bad_gateway("provider_key_refused", provider, &what)
-                    .with_hint("the administrator must set another key for it");
-                Self::made("key_refused", false, Again::No, problem)
+    /// An answer that says no; `None` for one that is about the client's own
+    /// request, which the client gets as it is.
+    pub(super) fn refusal(provider: &Provider, no: No, complaint: &Complaint) -> Option<Self> {
+        let name = &*provider.name;
+        let says = complaint.message().map(|text| format!(": {}", provider.without_key(&text))).unwrap_or_default();
+        let failure = match no.status {
+            _ if no.status == 402 || complaint.is_no_credit() => {
+                let what = format!("refuses calls because its account has no credit ({})", no.status);
+                let problem = bad_gateway("provider_key_refused", name, &what)
+                    .with_hint("the administrator must top up the account, or set the key of another one")
+                    .do_not_retry();
+                Self::made("key_refused", Bill::Nothing, Again::No, problem)
             }
-            402 => {
-                let problem = bad_gateway("provider_key_refused", provider, "says that its account has no money (402)")
-                    .with_hint("the administrator must pay money in there, or set another key for it");
-                Self::made("key_refused", false, Again::No, problem)
+            401 | 403 if complaint.is_about_content() => return None,
+            401 | 403 => {
+                let problem =
+                    bad_gateway("provider_key_refused", name, &format!("refuses its API key ({})", no.status))
+                        .with_hint("the administrator must set another key for it, or give this one more rights")
+                        .do_not_retry();
+                Self::made("key_refused", Bill::Nothing, Again::No, problem)
             }
             429 => {
-                let detail = format!("the provider {provider} is asked too often");
+                let detail = format!("the provider {name} says that its rate limit is exceeded{says}");
                 let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "provider_rate_limited", detail)
-                    .with_retry_after(pause.map_or(5, |pause| pause.as_secs().max(1)));
-                Self::made("rate_limited", false, Again::After(pause), problem)
+                    .with_retry_in(no.pause.unwrap_or(USUAL_PAUSE));
+                Self::made("rate_limited", Bill::Nothing, no.again(), problem)
+            }
+            // Overloaded; 529 is how some say it.
+            503 | 529 => {
+                let status = StatusCode::from_u16(no.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+                let detail = format!("the provider {name} is overloaded ({}){says}", no.status);
+                let problem =
+                    Problem::new(status, "provider_unavailable", detail).with_retry_in(no.pause.unwrap_or(USUAL_PAUSE));
+                Self::made("provider_error", Bill::Nothing, no.again(), problem)
             }
             408 | 409 | 500.. => {
-                let problem = bad_gateway("provider_failed", provider, &format!("answered with an error ({status})"));
-                Self::made("provider_error", false, Again::After(pause), problem)
+                let what = format!("answered with an error ({}){says}", no.status);
+                let problem = bad_gateway("provider_failed", name, &what);
+                let problem = if let Some(pause) = no.pause { problem.with_retry_in(pause) } else { problem };
+                Self::made("provider_error", Bill::Nothing, no.again(), problem)
             }
             300..=399 => {
-                let what = format!("answered with a redirect ({status}); its base URL is wrong");
-                Self::made("provider_error", false, Again::No, bad_gateway("provider_failed", provider, &what))
+                let what = format!("answered with a redirect ({}); its base URL is wrong", no.status);
+                let problem = bad_gateway("provider_failed", name, &what).do_not_retry();
+                Self::made("provider_error", Bill::Nothing, Again::No, problem)
             }
             _ => return None,
         };
-        Some(failure)
+        let never = no.is_final && failure.again == Again::No;
+        Some(if never { Self { problem: failure.problem.do_not_retry(), ..failure } } else { failure })
+    }
+
+    /// An error that came in place of an answer, with a status of success.
+    pub(super) fn in_success(provider: &Provider, body: &[u8], bill: Bill) -> Self {
+        let complaint = Complaint::read(body);
+        let no = No::in_success(complaint.status);
+        let failure = Self::refusal(provider, no, &complaint).unwrap_or_else(|| {
+            let problem = bad_gateway("provider_failed", &provider.name, "refused the request");
+            let passed = Some((no.status, Bytes::copy_from_slice(body)));
+            Self { passed, ..Self::made("client_error", Bill::Nothing, Again::No, problem) }
+        });
+        failure.costing(bill)
     }
 }
 
@@ -151,44 +245,52 @@ fn bad_gateway(code: &'static str, provider: &str, what: &str) -> Problem {
     Problem::new(StatusCode::BAD_GATEWAY, code, format!("the provider {provider} {what}"))
 }
 
-/// `Retry-After` (RFC 9110): seconds or a date.
+/// `Retry-After` (RFC 9110): seconds or a date. Some write seconds with a fraction,
+/// and some the milliseconds in a header of their own, which is more exact.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds.min(86_400)));
+    let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim());
+    let number = |name: &str| text(name)?.parse::<f64>().ok().filter(|number| *number >= 0.0);
+    let span = |seconds: f64| Duration::try_from_secs_f64(seconds).map_or(LONGEST, |span| span.min(LONGEST));
+    if let Some(milliseconds) = number("retry-after-ms") {
+        return Some(span(milliseconds / 1e3));
     }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(Timestamp::from_micros(date.as_microsecond()).since(now).min(Duration::from_secs(86_400)))
+    if let Some(seconds) = number(RETRY_AFTER.as_str()) {
+        return Some(span(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text(RETRY_AFTER.as_str())?).ok()?.timestamp();
+    Some(Timestamp::from_micros(date.as_microsecond()).since(now).min(LONGEST))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(status: u16, after: Option<&'static str>) -> Option<Failure> {
-        let mut headers = HeaderMap::new();
-        headers.extend(after.map(|text| (RETRY_AFTER, hyper::header::HeaderValue::from_static(text))));
-        Failure::of_status("p", status, &headers, Timestamp::from_micros(1_445_412_475_000_000))
+    fn no(status: u16, headers: &[(&'static str, &'static str)]) -> No {
+        let value = hyper::header::HeaderValue::from_static;
+        let headers = headers.iter().map(|(name, text)| (hyper::header::HeaderName::from_static(name), value(text)));
+        No::of(status, &headers.collect(), Timestamp::from_micros(1_445_412_475_000_000))
     }
 
     #[test]
-    fn the_clients_own_errors_are_passed_on() {
-        for status in [400, 404, 413, 415, 422] {
-            assert!(of(status, None).is_none(), "{status}");
+    fn how_long_to_wait_is_told_in_several_ways() {
+        for (headers, expected) in [
+            (&[("retry-after", "7")][..], Some(7_000)),
+            (&[("retry-after", "1.5")], Some(1_500)),
+            (&[("retry-after", " 0 ")], Some(0)),
+            (&[("retry-after-ms", "250")], Some(250)),
+            (&[("retry-after-ms", "250.5"), ("retry-after", "7")], Some(250)),
+            (&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")], Some(5_000)),
+            (&[("retry-after", "Wed, 21 Oct 2015 07:27:00 GMT")], Some(0)),
+            (&[("retry-after", "99999999999999")], Some(86_400_000)),
+            (&[("retry-after", "inf")], Some(86_400_000)),
+            (&[("retry-after", "soon")], None),
+            (&[("retry-after", "-5")], None),
+            (&[("retry-after", "NaN")], None),
+            (&[], None),
+        ] {
+            let pause = no(429, headers).pause.map(|pause| pause.as_millis());
+            assert_eq!(pause, expected, "{headers:?}");
         }
-        for status in [301, 401, 402, 403, 408, 429, 500, 502, 503, 529] {
-            let failure = of(status, None).expect("a failure");
-            assert!(OUTCOMES.contains(&failure.outcome) && !failure.billed, "{status}");
-        }
-    }
-
-    #[test]
-    fn how_long_to_wait_is_seconds_or_a_date() {
-        let again = |after| of(429, Some(after)).map(|failure| failure.again);
-        let seconds = |seconds| Some(Again::After(Some(Duration::from_secs(seconds))));
-        assert_eq!(again("7"), seconds(7));
-        assert_eq!(again("Wed, 21 Oct 2015 07:28:00 GMT"), seconds(5));
-        assert_eq!(again("Wed, 21 Oct 2015 07:27:00 GMT"), seconds(0));
-        assert_eq!(again("soon"), Some(Again::After(None)));
+        assert!(no(500, &[("x-should-retry", "False")]).is_final && !no(500, &[("x-should-retry", "true")]).is_final);
     }
 }

@@ -6,16 +6,21 @@ mod attempt;
 mod breaker;
 mod cache;
 mod call;
+mod complaint;
+mod early;
 mod echo;
 mod failure;
+mod in_one_piece;
 mod metrics;
 mod names;
+mod pipe;
 mod provider;
+mod quirks;
 mod relay;
 mod request;
 mod setup;
 mod sql;
-mod usage_filter;
+mod words;
 
 use std::sync::{Arc, PoisonError, RwLock};
 

@@ -1,7 +1,7 @@
 //! Providers, the names that stand for their models, and how a call finds one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::breaker::{Breaker, State};
+use super::quirks::Quirks;
 use crate::clock::Timestamp;
 use crate::config::OnHangup;
 use crate::http::Problem;
@@ -21,8 +22,8 @@ use crate::outbound::{Outbound, OutboundError, Pool};
 pub(super) const DEFAULT: &str = "default";
 /// Where calls go that are to cost little.
 pub(super) const LOW_COST: &str = "low-cost";
-/// Models of a provider whose outcomes are remembered.
-const BREAKERS: usize = 1_000;
+/// Models of a provider of which anything is remembered.
+const MODELS: usize = 1_000;
 
 /// How a provider is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,11 +70,12 @@ pub(super) struct Health {
     /// Calls that may begin.
     pub places: Arc<Semaphore>,
     breakers: Mutex<HashMap<Arc<str>, Breaker>>,
+    quirks: RwLock<HashMap<Arc<str>, Quirks>>,
 }
 
 impl Health {
     fn new(places: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(places)), breakers: Mutex::default() }
+        Self { places: Arc::new(Semaphore::new(places)), breakers: Mutex::default(), quirks: RwLock::default() }
     }
 
     /// Whether a call for a model may go through.
@@ -91,10 +93,24 @@ impl Health {
     /// Takes the outcome of a call; whether that closes or opens the breaker.
     pub(super) fn record(&self, model: &Arc<str>, succeeded: bool, now: Timestamp) -> bool {
         let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        if !breakers.contains_key(model) && (succeeded || breakers.len() >= BREAKERS) {
+        if !breakers.contains_key(model) && (succeeded || breakers.len() >= MODELS) {
             return false;
         }
         breakers.entry(model.clone()).or_default().record(succeeded, now)
+    }
+
+    /// What a model does not take, as far as it is known.
+    pub(super) fn quirks(&self, model: &str) -> Quirks {
+        let quirks = self.quirks.read().unwrap_or_else(PoisonError::into_inner);
+        quirks.get(model).copied().unwrap_or_default()
+    }
+
+    /// Remembers what a model does not take.
+    pub(super) fn learn(&self, model: &Arc<str>, learned: Quirks) {
+        let mut quirks = self.quirks.write().unwrap_or_else(PoisonError::into_inner);
+        if quirks.len() < MODELS || quirks.contains_key(model) {
+            quirks.insert(model.clone(), learned);
+        }
     }
 
     /// The models that have failed of late, with where their breakers stand.
@@ -133,6 +149,17 @@ impl Provider {
             health: health.map_or_else(|| Arc::new(Health::new(settings.concurrency)), |before| before.health.clone()),
             settings,
         })
+    }
+}
+
+impl Provider {
+    /// A text of the provider's without the key, should it be in there.
+    pub(super) fn without_key(&self, text: &str) -> String {
+        let key = self.authorization.as_ref().and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        match key {
+            Some(key) if text.contains(key) => text.replace(key, "[key]"),
+            _ => text.to_owned(),
+        }
     }
 }
 

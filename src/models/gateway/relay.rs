@@ -1,118 +1,271 @@
-//! An answer passed on as it comes. What it costs is settled when it ends, in
-//! whatever way: at its end, broken off, or left by its client.
+//! The stream of a provider, from its beginning to its end.
+//!
+//! [`begin`] waits for the first event with data: until then another provider can
+//! still be asked. Then a task of its own, the [`Relay`], reads the provider,
+//! writes events for the client into a pipe, and settles what they cost in
+//! whatever way the stream ends:
+//!
+//! ```text
+//!   opening ──first event──▶ open ──end, error, deadline──▶ settled
+//!      │                      └──client gone──▶ counting the rest ──▶ settled
+//!      └──error, nothing, too late──▶ failed: the next provider is asked
+//! ```
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _};
-use http_body_util::BodyExt as _;
-use hyper::Response;
-use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
-use tokio::runtime::Handle;
-use tokio::time::{sleep, timeout, timeout_at};
-use tokio_util::task::AbortOnDropHandle;
+use bytes::BytesMut;
+use futures_util::stream::StreamExt as _;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::attempt::Asked;
+use super::attempt::{ANSWER_BYTES, Asked, Broken, collect, whole};
 use super::call::Times;
-use super::failure::Failure;
+use super::failure::{Bill, Failure};
 use super::metrics::StreamGuard;
-use super::usage_filter::UsageFilter;
+use super::pipe::{Flow, Inlet, pipe};
+use super::{in_one_piece, words};
 use crate::budgets::Reservation;
 use crate::config::OnHangup;
+use crate::http::sse::{HEARTBEAT, HEARTBEAT_EVERY};
 use crate::models::price::Unit;
-use crate::models::usage::StreamCounter;
+use crate::models::sse::{Event, Reader};
+use crate::models::usage::{Said, StreamCounter};
 use crate::models::{Endpoint, Reply, Streamed};
+use crate::outbound::{AnswerBody, Piece};
 
-/// What a provider has sent already is counted when a stream is let go, whether
+/// What a provider has sent already is counted when its client is gone, whether
 /// or not anybody has read it: for so long, and so many bytes.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 const LAST_BYTES: usize = 8 << 20;
-/// Longer than any stream.
-const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
-/// Waits for the first piece, and gives the stream that begins with it. Until
-/// then another provider can still be asked.
+/// What clients of every endpoint read.
+pub(super) const EVENTS: &str = "text/event-stream";
+
+/// Waits for the first event with data, and gives the stream that begins with it.
 pub(super) async fn begin(
     asked: Asked,
     reservation: Reservation,
-    response: Response<Incoming>,
+    mut body: AnswerBody,
     limit: Duration,
     times: &mut Times,
 ) -> Result<Reply, Failure> {
-    let provider = asked.step.provider.clone();
     let waiting = Instant::now();
-    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let content_type = content_type.unwrap_or("text/event-stream").to_owned();
-    let mut body = response.into_body();
-    let failure = match timeout(limit, piece(&mut body)).await {
-        Ok(Piece::Some(first)) => {
-            times.waited += waiting.elapsed();
-            let receipt = asked.receipt(times, None);
-            let relay = Relay::new(asked, reservation, body, first);
-            let pieces =
-                stream::unfold(relay, |mut relay| async move { relay.next().await.map(|piece| (piece, relay)) });
-            return Ok(Reply::Stream(Streamed { content_type, pieces: pieces.boxed(), receipt }));
-        }
-        Ok(Piece::End) => Failure::nonsense(&provider.name, "gave a stream with nothing in it"),
-        Ok(Piece::Broken) => Failure::broken(&provider.name),
-        Err(_) => Failure::timeout(&provider.name, "the first byte of its answer", provider.settings.first_token),
-    };
+    let mut opening = Opening::new(&asked);
+    let opened = timeout(limit, opening.read(&mut body)).await;
     times.waited += waiting.elapsed();
+    let name = &asked.step.provider.name;
+    let failure = match opened {
+        Ok(Opened::Stream) => return Ok(open(asked, reservation, body, opening, times)),
+        Ok(Opened::Json(begun)) => return one_piece(asked, reservation, body, begun, times).await,
+        Ok(Opened::Error(data)) => {
+            let bill = opening.events.counter.usage().map_or(Bill::Nothing, Bill::Used);
+            Failure::in_success(&asked.step.provider, &data, bill)
+        }
+        Ok(Opened::Nonsense) => Failure::nonsense(name, "sent a stream of something that is not JSON", Bill::All),
+        Ok(Opened::Nothing) => Failure::nonsense(name, "sent a stream with nothing in it", Bill::All),
+        Ok(Opened::Broken(broken)) => broken.failure(&asked),
+        Err(_) => Failure::timeout(name, "the first event of its answer", limit),
+    };
     Err(asked.failed(reservation, failure))
 }
 
-/// What comes next of a body.
-enum Piece {
-    Some(Bytes),
-    End,
-    Broken,
+/// A stream that has begun, and the task that goes on with it.
+fn open(asked: Asked, reservation: Reservation, body: AnswerBody, opening: Opening, times: &Times) -> Reply {
+    let receipt = asked.receipt(times, None);
+    let (inlet, outlet) = pipe();
+    inlet.push(&opening.out);
+    let now = Instant::now();
+    let relay = Relay {
+        deadline: now + asked.step.provider.settings.total,
+        _guard: asked.gateway.metrics.stream(),
+        account: Account { asked, reservation: Some(reservation) },
+        reader: opening.reader,
+        events: opening.events,
+        body,
+        inlet,
+        last: now,
+    };
+    tokio::spawn(relay.run());
+    Reply::Stream(Streamed { content_type: EVENTS.into(), pieces: outlet.boxed(), receipt })
 }
 
-async fn piece(body: &mut Incoming) -> Piece {
-    loop {
-        match body.frame().await {
-            None => return Piece::End,
-            Some(Err(_)) => return Piece::Broken,
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) if !data.is_empty() => return Piece::Some(data),
-                _ => {}
-            },
+/// One JSON body in place of a stream.
+async fn one_piece(
+    asked: Asked,
+    reservation: Reservation,
+    mut body: AnswerBody,
+    begun: BytesMut,
+    times: &mut Times,
+) -> Result<Reply, Failure> {
+    let waiting = Instant::now();
+    let limit = asked.step.provider.settings.total;
+    let body = timeout(limit, collect(&mut body, begun, ANSWER_BYTES)).await.unwrap_or(Err(Broken::Late));
+    times.waited += waiting.elapsed();
+    let body = match body {
+        Ok(body) => body,
+        Err(broken) => return Err(asked.failed(reservation, broken.failure(&asked))),
+    };
+    let answer = whole(&asked, reservation, 200, "application/json".into(), body, times)?;
+    // Who makes responses of them reads whole ones, too.
+    if asked.request.endpoint != Endpoint::ChatCompletions {
+        return Ok(Reply::Whole(answer));
+    }
+    let events = in_one_piece::events(&answer.body, !asked.request.hides_usage);
+    let pieces = futures_util::stream::iter([events]).boxed();
+    Ok(Reply::Stream(Streamed { content_type: EVENTS.into(), pieces, receipt: answer.receipt }))
+}
+
+/// What there is at the beginning of a stream.
+enum Opened {
+    /// An event with data.
+    Stream,
+    /// JSON in place of events, as far as it has come.
+    Json(BytesMut),
+    /// An event that says that something went wrong: its data.
+    Error(Vec<u8>),
+    /// Data that nobody can read.
+    Nonsense,
+    /// The end.
+    Nothing,
+    Broken(Broken),
+}
+
+/// A stream of which no event with data has come.
+struct Opening {
+    reader: Reader,
+    events: Events,
+    /// What the client is sent first.
+    out: Vec<u8>,
+}
+
+impl Opening {
+    fn new(asked: &Asked) -> Self {
+        Self { reader: Reader::default(), events: Events::new(asked), out: Vec::new() }
+    }
+
+    async fn read(&mut self, body: &mut AnswerBody) -> Opened {
+        // What has come before it is known whether it is a stream at all.
+        let mut begun = BytesMut::new();
+        let mut is_stream = false;
+        loop {
+            let piece = body.piece().await;
+            let (data, is_over) = match piece {
+                Piece::Some(data) => (data, false),
+                Piece::End => (bytes::Bytes::new(), true),
+                Piece::Broken => return Opened::Broken(Broken::Lost),
+                Piece::TooLarge => return Opened::Broken(Broken::TooLarge),
+            };
+            if !is_stream {
+                begun.extend_from_slice(&data);
+                match looks_like_json(&begun) {
+                    None if !is_over => continue,
+                    Some(true) => return Opened::Json(begun),
+                    _ => is_stream = true,
+                }
+            }
+            let data = if begun.is_empty() { data } else { std::mem::take(&mut begun).freeze() };
+            if let Some(opened) = self.feed(&data, is_over) {
+                return opened;
+            }
+            // Comments that came before anything else are of no use any more.
+            self.out.clear();
+            if is_over {
+                return Opened::Nothing;
+            }
+        }
+    }
+
+    /// Takes bytes; what is known when an event with data was among them.
+    fn feed(&mut self, data: &[u8], is_over: bool) -> Option<Opened> {
+        let Self { reader, events, out } = self;
+        let mut opened = None;
+        let mut each = |event: &Event<'_>| {
+            let said = events.take(event, out);
+            opened.get_or_insert(match said {
+                Said::Nothing => return,
+                // A stream that is over before it says anything.
+                Said::Done => Opened::Nothing,
+                Said::Error => Opened::Error(event.data.as_deref().unwrap_or_default().to_vec()),
+                Said::Nonsense => Opened::Nonsense,
+                Said::Something | Said::Usage => Opened::Stream,
+            });
+        };
+        let fed = reader.feed(data, &mut each);
+        if is_over {
+            reader.finish(&mut each);
+        }
+        match fed {
+            Ok(()) => opened,
+            Err(_) => Some(opened.unwrap_or(Opened::Broken(Broken::TooLarge))),
         }
     }
 }
 
-/// A stream under way. Nothing is read before the client wants it, so a slow
-/// one holds a piece and no more; for how long is bounded also when it wants
-/// nothing any more.
-struct Relay {
-    first: Option<Bytes>,
-    filter: Option<UsageFilter>,
-    endpoint: Endpoint,
-    provider: Arc<str>,
-    deadline: Instant,
-    held: Arc<Mutex<Option<Held>>>,
-    _watch: AbortOnDropHandle<()>,
-    _guard: StreamGuard,
+/// Whether a body is JSON; `None` while nothing of it has come.
+fn looks_like_json(begun: &[u8]) -> Option<bool> {
+    let begun = begun.strip_prefix(b"\xef\xbb\xbf").unwrap_or(begun);
+    begun.iter().find(|byte| !byte.is_ascii_whitespace()).map(|first| matches!(first, b'{' | b'['))
 }
 
-/// The provider's end, and what has to be settled when it is let go.
-struct Held {
-    body: Option<Incoming>,
-    account: Option<Account>,
+/// What events say, and what of them the client gets.
+struct Events {
+    counter: StreamCounter,
+    /// Whether the client has not asked for the usage.
+    hides_usage: bool,
+    /// Whether an event said that something went wrong.
+    erred: bool,
+    done: bool,
 }
 
-/// What has to be settled.
+impl Events {
+    fn new(asked: &Asked) -> Self {
+        let counter = StreamCounter::new(asked.request.endpoint, &asked.price);
+        Self { counter, hides_usage: asked.request.hides_usage, erred: false, done: false }
+    }
+
+    /// Takes an event, and writes what the client gets of it.
+    fn take(&mut self, event: &Event<'_>, out: &mut Vec<u8>) -> Said {
+        if self.done {
+            return Said::Nothing;
+        }
+        let Some(data) = &event.data else {
+            if event.is_comment() {
+                event.write(out);
+            }
+            return Said::Nothing;
+        };
+        let said = self.counter.event(event.name, data);
+        self.erred |= said == Said::Error;
+        self.done |= said == Said::Done;
+        let is_kept_back = said == Said::Nothing || said == Said::Usage && self.hides_usage;
+        if !is_kept_back {
+            event.write(out);
+        }
+        said
+    }
+}
+
+impl Events {
+    /// The same for an event without an end: half of one is of no use to the client.
+    fn take_last(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+        let before = out.len();
+        if self.take(event, out) == Said::Nonsense {
+            out.truncate(before);
+        }
+    }
+}
+
+/// What has to be settled. Dropped without that, which the end of the process
+/// does, it is settled by what has come.
 struct Account {
     asked: Asked,
-    reservation: Reservation,
-    counter: StreamCounter,
+    reservation: Option<Reservation>,
 }
 
 /// How a stream ended.
-#[derive(Clone, Copy)]
-enum End {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
     Whole,
     Broken,
     Late,
@@ -120,8 +273,8 @@ enum End {
 }
 
 impl Account {
-    fn settle(self, end: End) {
-        let Self { asked, reservation, counter } = self;
+    fn settle(&mut self, end: End, counter: &StreamCounter) {
+        let (asked, Some(reservation)) = (&self.asked, self.reservation.take()) else { return };
         let (outcome, is_fault) = match end {
             End::Whole | End::HungUp => ("ok", false),
             End::Broken => ("lost", true),
@@ -140,145 +293,177 @@ impl Account {
     }
 }
 
+/// A stream under way.
+struct Relay {
+    body: AnswerBody,
+    reader: Reader,
+    events: Events,
+    account: Account,
+    inlet: Inlet,
+    deadline: Instant,
+    /// When the client was last sent anything.
+    last: Instant,
+    _guard: StreamGuard,
+}
+
+/// What happens next.
+enum Next {
+    Piece(Piece),
+    /// The client is gone.
+    Gone,
+    /// It is time to look at the clock.
+    Tick,
+}
+
 impl Relay {
-    fn new(asked: Asked, reservation: Reservation, body: Incoming, first: Bytes) -> Self {
-        let (request, provider) = (&asked.request, &asked.step.provider);
-        let (hides_usage, endpoint, total) = (request.hides_usage, request.endpoint, provider.settings.total);
-        let (name, guard) = (provider.name.clone(), asked.gateway.metrics.stream());
-        let counter = StreamCounter::new(endpoint, &asked.price);
-        let account = Account { asked, reservation, counter };
-        let held = Arc::new(Mutex::new(Some(Held { body: Some(body), account: Some(account) })));
-        let watched = held.clone();
-        let watch = tokio::spawn(async move {
-            sleep(total).await;
-            // While it is being read, whoever reads looks at the time.
-            if let Some(mut held) = watched.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                held.let_go(End::Late);
+    async fn run(mut self) {
+        let end = self.relay().await;
+        let end = match end {
+            End::HungUp => End::HungUp,
+            _ if self.events.erred => End::Broken,
+            _ if self.events.counter.is_complete() => End::Whole,
+            other => other,
+        };
+        match end {
+            End::HungUp => self.count_rest().await,
+            End::Whole => self.inlet.push(self.missing_end()),
+            End::Broken if self.events.erred => {}
+            End::Broken | End::Late => {
+                self.events.counter.cut(&self.reader);
+                let asked = &self.account.asked;
+                tracing::warn!(provider = %asked.step.provider.name, model = %asked.step.model, ?end, "a stream was cut");
+                self.inlet.push(&words::cut_off(asked.request.endpoint, &asked.step.provider.name, end));
             }
-        });
-        Self {
-            first: Some(first),
-            filter: hides_usage.then(UsageFilter::default),
-            endpoint,
-            provider: name,
-            deadline: Instant::now() + total,
-            held,
-            _watch: AbortOnDropHandle::new(watch),
-            _guard: guard,
+        }
+        self.account.settle(end, &self.events.counter);
+        self.inlet.close();
+        if end == End::Whole {
+            // The connection can be used again once the last bytes have been read.
+            let _ = timeout(LAST_WORDS, self.to_the_end()).await;
         }
     }
 
-    async fn next(&mut self) -> Option<Bytes> {
-        let taken = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut held) = taken else {
-            // It has ended, or the time was up while nobody read.
-            return (Instant::now() >= self.deadline).then(|| self.rest(Some(End::Late))).flatten();
-        };
-        loop {
-            let (found, end) = match self.first.take() {
-                Some(first) => (Some(first), End::Whole),
-                None => {
-                    let body = held.body.as_mut()?;
-                    match timeout_at(self.deadline.into(), piece(body)).await {
-                        Ok(Piece::Some(data)) => (Some(data), End::Whole),
-                        Ok(Piece::End) => (None, End::Whole),
-                        Ok(Piece::Broken) => (None, End::Broken),
-                        Err(_) => (None, End::Late),
+    /// Passes events on until the stream ends; how it does.
+    async fn relay(&mut self) -> End {
+        let mut out = Vec::new();
+        let mut timer = pin!(sleep_until(self.next_tick()));
+        while !self.events.done {
+            let piece = match std::future::poll_fn(|context| self.poll_next(timer.as_mut(), context)).await {
+                Next::Piece(piece) => piece,
+                Next::Gone => return End::HungUp,
+                Next::Tick => {
+                    if Instant::now() >= self.deadline {
+                        return End::Late;
                     }
+                    if self.last.elapsed() >= HEARTBEAT_EVERY {
+                        self.inlet.push(HEARTBEAT);
+                        self.last = Instant::now();
+                    }
+                    timer.as_mut().reset(self.next_tick());
+                    continue;
                 }
             };
-            let Some(data) = found else {
-                let complete = held.end(end);
-                return self.rest(Some(end).filter(|end| !complete && !matches!(end, End::Whole)));
+            let fed = match piece {
+                Piece::Some(data) => self.reader.feed(&data, |event| {
+                    self.events.take(event, &mut out);
+                }),
+                Piece::End => {
+                    self.reader.finish(|event| self.events.take_last(event, &mut out));
+                    self.inlet.push(&out);
+                    return End::Broken;
+                }
+                Piece::Broken | Piece::TooLarge => return End::Broken,
             };
-            if let Some(account) = &mut held.account {
-                account.counter.feed(&data);
+            if !out.is_empty() {
+                self.inlet.push(&out);
+                out.clear();
+                self.last = Instant::now();
             }
-            let passed = match &mut self.filter {
-                Some(filter) => filter.pass(data),
-                None => data,
-            };
-            if !passed.is_empty() {
-                *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
-                return Some(passed);
+            if fed.is_err() {
+                return End::Broken;
             }
         }
+        End::Whole
     }
 
-    /// The last that a client gets: what was held back, and what went wrong.
-    fn rest(&mut self, wrong: Option<End>) -> Option<Bytes> {
-        // Said once.
-        self.deadline += FOREVER;
-        let mut last = self.filter.take().map(UsageFilter::rest).unwrap_or_default().to_vec();
-        if let Some(end) = wrong {
-            tracing::warn!(provider = %self.provider, "a stream broke off");
-            last.extend_from_slice(&broken_off(self.endpoint, &self.provider, end));
+    fn poll_next(&mut self, timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<Next> {
+        match self.inlet.flow(context) {
+            Flow::Gone => return Poll::Ready(Next::Gone),
+            Flow::Open => {
+                if let Poll::Ready(piece) = self.body.poll_piece(context) {
+                    return Poll::Ready(Next::Piece(piece));
+                }
+            }
+            // Nothing is read before the client wants it.
+            Flow::Full => {}
         }
-        (!last.is_empty()).then(|| last.into())
+        timer.poll(context).map(|()| Next::Tick)
     }
-}
 
-impl Held {
-    /// Settles; whether the answer had come whole.
-    fn end(mut self, end: End) -> bool {
-        self.body = None;
-        let Some(account) = self.account.take() else { return true };
-        let complete = account.counter.is_complete();
-        account.settle(if complete { End::Whole } else { end });
-        complete
+    fn next_tick(&self) -> Instant {
+        self.deadline.min(self.last + HEARTBEAT_EVERY)
     }
-}
 
-impl Held {
-    /// Settles what nobody reads any more. What the provider has sent is billed, so
-    /// it is counted first; of calls that are drained, all that still comes.
-    fn let_go(&mut self, end: End) {
-        let Some(mut account) = self.account.take() else { return };
-        let settings = &account.asked.step.provider.settings;
-        let drains = settings.on_hangup == OnHangup::Drain && matches!(end, End::HungUp);
+    /// What says that a chat is over, where the provider has left it out.
+    fn missing_end(&self) -> &'static [u8] {
+        let is_chat = self.account.asked.request.endpoint == Endpoint::ChatCompletions;
+        if is_chat && !self.events.done { b"data: [DONE]\n\n" } else { b"" }
+    }
+
+    /// Counts what nobody reads any more: what the provider has sent is billed. Of
+    /// calls that are drained that is all that still comes.
+    async fn count_rest(&mut self) {
+        let settings = &self.account.asked.step.provider.settings;
+        let drains = settings.on_hangup == OnHangup::Drain;
         let (limit, most) = if drains { (settings.total, usize::MAX) } else { (LAST_WORDS, LAST_BYTES) };
-        // Where no runtime is left, the process ends.
-        let (Some(mut body), Ok(runtime)) = (self.body.take(), Handle::try_current()) else {
-            return account.settle(end);
-        };
-        runtime.spawn(async move {
-            let mut bytes = 0;
-            let rest = async {
-                while bytes < most
-                    && let Piece::Some(data) = piece(&mut body).await
-                {
-                    account.counter.feed(&data);
-                    bytes += data.len();
+        let (mut bytes, mut out) = (0, Vec::new());
+        let rest = async {
+            while bytes < most
+                && !self.events.done
+                && let Piece::Some(data) = self.body.piece().await
+            {
+                bytes += data.len();
+                out.clear();
+                let fed = self.reader.feed(&data, |event| {
+                    self.events.take(event, &mut out);
+                });
+                if fed.is_err() {
+                    break;
                 }
-            };
-            let _ = timeout(limit, rest).await;
-            account.settle(end);
-        });
+            }
+        };
+        let _ = timeout(limit, rest).await;
+        self.events.counter.cut(&self.reader);
+    }
+
+    async fn to_the_end(&mut self) {
+        while let Piece::Some(_) = self.body.piece().await {}
     }
 }
 
-impl Drop for Held {
+impl Drop for Relay {
     fn drop(&mut self) {
-        self.let_go(End::HungUp);
+        self.account.settle(End::HungUp, &self.events.counter);
     }
 }
 
-/// The event that says that no more comes, in the words of the interface.
-fn broken_off(endpoint: Endpoint, provider: &str, end: End) -> Vec<u8> {
-    let (code, what) = match end {
-        End::Late => ("provider_timeout", "took too long"),
-        _ => ("provider_failed", "broke off"),
-    };
-    let message = format!("the provider {provider} {what} in the middle of its answer");
-    let (event, data) = match endpoint {
-        Endpoint::Responses => {
-            ("event: error\n", serde_json::json!({ "type": "error", "code": code, "message": message, "param": null }))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_told_from_events_by_its_first_byte() {
+        for (begun, expected) in [
+            ("", None),
+            (" \r\n", None),
+            ("\u{feff}", None),
+            ("{", Some(true)),
+            ("\u{feff} [", Some(true)),
+            ("data: {", Some(false)),
+            (": {", Some(false)),
+            ("<html>", Some(false)),
+        ] {
+            assert_eq!(looks_like_json(begun.as_bytes()), expected, "{begun:?}");
         }
-        _ => {
-            let error = serde_json::json!({ "message": message, "type": "server_error", "param": null, "code": code });
-            ("", serde_json::json!({ "error": error }))
-        }
-    };
-    // Whatever half of an event came before ends here.
-    format!("\n\n{event}data: {data}\n\n").into_bytes()
+    }
 }

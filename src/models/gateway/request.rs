@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::provider::DEFAULT;
+use super::quirks::{NEWER_LIMIT, OLDER_LIMIT, Quirks, STREAM_OPTIONS};
 use crate::http::Problem;
 use crate::models::estimate::{self, Estimate, Fields};
 use crate::models::price::Price;
@@ -23,10 +24,18 @@ pub(super) struct Request {
     pub model: String,
     /// Whether the answer is to come in pieces.
     pub stream: bool,
-    /// Whether the provider is asked to count a stream though the client has not
-    /// asked for that.
+    /// Whether the client has not asked for the usage of a stream, and must not see it.
     pub hides_usage: bool,
+    /// What the gateway has put into the place of the client's `stream_options`.
+    usage: Option<Added>,
     content: Content,
+}
+
+/// The usage of a stream is asked for on the gateway's own account.
+#[derive(Clone)]
+struct Added {
+    /// What the client had there.
+    before: Option<Arc<RawValue>>,
 }
 
 #[derive(Clone)]
@@ -60,13 +69,14 @@ impl Serialize for Renamed<'_> {
 }
 
 impl Request {
-    /// Reads a body.
+    /// Reads a body. Who `wants_usage` sees the usage of a stream, whether or not
+    /// the body asks for it.
     ///
     /// # Errors
     /// When it is none, or its model is no name.
-    pub(super) fn read(endpoint: Endpoint, body: Body) -> Result<Self, Problem> {
+    pub(super) fn read(endpoint: Endpoint, body: Body, wants_usage: bool) -> Result<Self, Problem> {
         match body {
-            Body::Json(bytes) => Self::read_json(endpoint, &bytes),
+            Body::Json(bytes) => Self::read_json(endpoint, &bytes, wants_usage),
             Body::Form(form) => {
                 let text = |name: &str| form.parts.iter().find(|part| part.name == name).map(|part| &part.body);
                 let model = text("model").map(|model| String::from_utf8_lossy(model).into_owned());
@@ -76,18 +86,20 @@ impl Request {
                     Some(_) => return Err(Problem::invalid("/stream", "must be true or false")),
                 };
                 let model = named(model)?;
-                Ok(Self { endpoint, model, stream, hides_usage: false, content: Content::Form(form) })
+                Ok(Self { endpoint, model, stream, hides_usage: false, usage: None, content: Content::Form(form) })
             }
         }
     }
 
-    fn read_json(endpoint: Endpoint, bytes: &[u8]) -> Result<Self, Problem> {
+    fn read_json(endpoint: Endpoint, bytes: &[u8], wants_usage: bool) -> Result<Self, Problem> {
         let mut fields: Fields = serde_json::from_slice(bytes)
             .map_err(|error| Problem::bad_request("malformed_json", format!("the body is no JSON object: {error}")))?;
         let model = named(field::<Option<String>>(&fields, "model", "a text")?.flatten())?;
         let stream = field::<Option<bool>>(&fields, "stream", "true or false")?.flatten().unwrap_or_default();
-        let hides_usage = stream && endpoint == Endpoint::ChatCompletions && ask_for_usage(&mut fields)?;
-        Ok(Self { endpoint, model, stream, hides_usage, content: Content::Json(fields.into()) })
+        let is_chat = endpoint == Endpoint::ChatCompletions;
+        let usage = if stream && is_chat { ask_for_usage(&mut fields)? } else { None };
+        let hides_usage = usage.is_some() && !wants_usage;
+        Ok(Self { endpoint, model, stream, hides_usage, usage, content: Content::Json(fields.into()) })
     }
 
     /// Bytes of what has to be counted.
@@ -113,6 +125,40 @@ impl Request {
         let mut bounded = Fields::clone(fields);
         bounded.insert(name.into(), limit);
         Self { content: Content::Json(bounded.into()), ..self.clone() }
+    }
+
+    /// Whether the usage of a stream is asked for on the gateway's own account.
+    pub(super) fn adds_usage(&self) -> bool {
+        self.usage.is_some()
+    }
+
+    /// Whether the output is limited by the older and by the newer name.
+    pub(super) fn limits(&self) -> [bool; 2] {
+        let Content::Json(fields) = &self.content else { return [false; 2] };
+        let is_set = |name: &str| fields.get(name).is_some_and(|value| value.get() != "null");
+        [is_set(OLDER_LIMIT), is_set(NEWER_LIMIT)]
+    }
+
+    /// The same in a form that a model with these quirks takes.
+    pub(super) fn adapted(self, quirks: Quirks) -> Self {
+        let Content::Json(fields) = &self.content else { return self };
+        if quirks == Quirks::default() || self.endpoint != Endpoint::ChatCompletions {
+            return self;
+        }
+        let mut fields = Fields::clone(fields);
+        if let (Some(added), true) = (&self.usage, quirks.no_stream_options) {
+            match &added.before {
+                Some(before) => fields.insert(STREAM_OPTIONS.into(), RawValue::to_owned(before)),
+                None => fields.remove(STREAM_OPTIONS),
+            };
+        }
+        if let Some(known) = quirks.limit {
+            let other = if known == NEWER_LIMIT { OLDER_LIMIT } else { NEWER_LIMIT };
+            if let Some(limit) = fields.remove(other) {
+                fields.entry(known.into()).or_insert(limit);
+            }
+        }
+        Self { content: Content::Json(fields.into()), ..self }
     }
 
     /// The same with so many tokens of output at most, over all choices; `None`
@@ -165,28 +211,32 @@ fn named(model: Option<String>) -> Result<String, Problem> {
     Ok(model)
 }
 
-/// Has a stream end with its usage; whether the client had not asked for that.
-fn ask_for_usage(fields: &mut Fields) -> Result<bool, Problem> {
+/// Has a stream end with its usage, where the client has not asked for that.
+fn ask_for_usage(fields: &mut Fields) -> Result<Option<Added>, Problem> {
     #[derive(Deserialize)]
     struct Options {
         include_usage: Option<bool>,
     }
-    let asked = field::<Option<Options>>(fields, "stream_options", "an object")?.flatten();
+    let asked = field::<Option<Options>>(fields, STREAM_OPTIONS, "an object")?.flatten();
     if asked.is_some_and(|options| options.include_usage == Some(true)) {
-        return Ok(false);
+        return Ok(None);
     }
-    let mut options = field::<Option<Fields>>(fields, "stream_options", "an object")?.flatten().unwrap_or_default();
+    let mut options = field::<Option<Fields>>(fields, STREAM_OPTIONS, "an object")?.flatten().unwrap_or_default();
     options.insert("include_usage".into(), RawValue::from_string("true".into()).map_err(Problem::internal)?);
-    fields.insert("stream_options".into(), to_raw_value(&options).map_err(Problem::internal)?);
-    Ok(true)
+    let options = to_raw_value(&options).map_err(Problem::internal)?;
+    let before = fields.insert(STREAM_OPTIONS.into(), options).map(Arc::from);
+    Ok(Some(Added { before }))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::complaint::Complaint;
     use super::*;
 
     fn read(body: &'static str) -> Result<Request, Problem> {
-        Request::read(Endpoint::ChatCompletions, Body::Json(Bytes::from_static(body.as_bytes())))
+        Request::read(Endpoint::ChatCompletions, Body::Json(Bytes::from_static(body.as_bytes())), false)
     }
 
     fn written(body: &'static str) -> serde_json::Value {
@@ -197,7 +247,7 @@ mod tests {
     #[test]
     fn unknown_fields_are_passed_on_and_the_model_is_replaced() {
         let body = written(r#"{"model":"default","x":{"y":1.0e2},"messages":[]}"#);
-        assert_eq!(body, serde_json::json!({ "model": "m", "x": { "y": 1.0e2 }, "messages": [] }));
+        assert_eq!(body, json!({ "model": "m", "x": { "y": 1.0e2 }, "messages": [] }));
     }
 
     #[test]
@@ -206,7 +256,63 @@ mod tests {
         assert!(!read(r#"{"stream":true,"stream_options":{"include_usage":true}}"#).expect("a request").hides_usage);
         assert!(!read(r#"{"stream":false}"#).expect("a request").hides_usage);
         let body = written(r#"{"stream":true,"stream_options":{"include_usage":false,"z":1}}"#);
-        assert_eq!(body["stream_options"], serde_json::json!({ "include_usage": true, "z": 1 }));
+        assert_eq!(body["stream_options"], json!({ "include_usage": true, "z": 1 }));
+    }
+
+    #[test]
+    fn what_a_provider_refuses_is_learned_and_left_out() {
+        let sent = |request: Request| -> serde_json::Value {
+            let written = request.written(&"m".into()).expect("a body");
+            serde_json::from_slice(&written.body).expect("JSON")
+        };
+        let learned = |request: &Request, complaint: &str| {
+            let complaint = Complaint::read(complaint.as_bytes());
+            Quirks::default().learned(&complaint, request)
+        };
+        for (body, complaint, expected) in [
+            (r#"{"stream":true}"#, "unknown field stream_options", json!({ "model": "m", "stream": true })),
+            (
+                r#"{"stream":true,"stream_options":{"z":1}}"#,
+                "stream_options.include_usage: extra inputs are not permitted",
+                json!({ "model": "m", "stream": true, "stream_options": { "z": 1 } }),
+            ),
+            (
+                r#"{"max_tokens":7}"#,
+                "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+                json!({ "model": "m", "max_completion_tokens": 7 }),
+            ),
+            (
+                r#"{"max_tokens":7,"max_completion_tokens":7}"#,
+                "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
+                json!({ "model": "m", "max_completion_tokens": 7 }),
+            ),
+            (
+                r#"{"max_tokens":7,"max_completion_tokens":7}"#,
+                "max_completion_tokens: Extra inputs are not permitted",
+                json!({ "model": "m", "max_tokens": 7 }),
+            ),
+            (
+                r#"{"max_completion_tokens":7}"#,
+                "Unrecognized request argument supplied: max_completion_tokens",
+                json!({ "model": "m", "max_tokens": 7 }),
+            ),
+        ] {
+            let request = read(body).expect("a request");
+            let quirks = learned(&request, complaint).unwrap_or_else(|| panic!("{complaint} teaches something"));
+            assert_eq!(sent(request.clone().adapted(quirks)), expected, "{complaint}");
+            // Once is enough.
+            assert_eq!(quirks.learned(&Complaint::read(complaint.as_bytes()), &request), None, "{complaint}");
+        }
+        for (body, complaint) in [
+            (r#"{"stream":true,"stream_options":{"include_usage":true}}"#, "unknown field stream_options"),
+            (r#"{"stream":true}"#, "stream must be false"),
+            (r#"{"max_tokens":7}"#, "max_tokens must be at most 4096"),
+            (r#"{"max_tokens":7}"#, "max_tokens: extra inputs are not permitted"),
+            (r#"{"max_tokens":7,"max_completion_tokens":7}"#, "max_completion_tokens is too large"),
+            ("{}", "unsupported parameter: max_tokens"),
+        ] {
+            assert_eq!(learned(&read(body).expect("a request"), complaint), None, "{complaint}");
+        }
     }
 
     #[test]

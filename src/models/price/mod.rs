@@ -100,7 +100,7 @@ mod tests {
         let input = |provider, model| {
             let price = prices.of(provider, model)?;
             let tokens = crate::budgets::Tokens { input: 1_000_000, ..Default::default() };
-            Some(price.cost(&tokens).to_string())
+            Some(price.cost(tokens).to_string())
         };
         assert_eq!(input("openai", "gpt-4o").as_deref(), Some("2.5"));
         assert_eq!(input("whoever", "gpt-4o-2024-08-06").as_deref(), Some("2.5"));
@@ -117,7 +117,7 @@ mod tests {
         let prices = Prices::new(Clock::system(), Some(ceiling));
         let price = prices.of("a", "nobody-knows-me").expect("the ceiling");
         let tokens = crate::budgets::Tokens { input: 1_000_000, output: 1_000_000, ..Default::default() };
-        assert_eq!(price.cost(&tokens).to_string(), "100");
-        assert_eq!(prices.of("openai", "gpt-4o").expect("its own").cost(&tokens).to_string(), "12.5");
+        assert_eq!(price.cost(tokens).to_string(), "100");
+        assert_eq!(prices.of("openai", "gpt-4o").expect("its own").cost(tokens).to_string(), "12.5");
     }
 }

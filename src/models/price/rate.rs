@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::budgets::Tokens;
 use crate::clock::Timestamp;
 use crate::models::tokens::Vocabulary;
+use crate::models::usage::Usage;
 use crate::money::Usd;
 
 /// Tokens, and characters, that a price is for.
@@ -29,9 +30,9 @@ pub struct Sheet {
     /// when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_input_usd_per_million: Option<Usd>,
-    /// A million tokens of input that the provider puts into its cache of its own
-    /// accord. Answers do not tell which those were, so all input that was not
-    /// cached is counted at the greater of both.
+    /// A million tokens of input that the provider writes into its cache, as its
+    /// answer counts them; as other input when left out. What an answer may cost
+    /// at most is reckoned with the greater of both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write_usd_per_million: Option<Usd>,
     /// A million tokens of output, reasoning included.
@@ -117,6 +118,7 @@ pub enum Unit {
 struct Rates {
     input: Usd,
     cached: Usd,
+    cache_write: Usd,
     output: Usd,
 }
 
@@ -167,11 +169,12 @@ impl Price {
         let listed = given.into_iter().flatten().next().unwrap_or_default();
         let greater = |one: Usd, other: Option<Usd>| one.max(other.unwrap_or_default());
         let audio_input = sheet.audio_input_usd_per_million;
-        let input = greater(greater(listed, sheet.cache_write_usd_per_million), audio_input);
+        let input = greater(listed, audio_input);
         let cached = greater(sheet.cached_input_usd_per_million.unwrap_or(input), audio_input);
+        let cache_write = greater(sheet.cache_write_usd_per_million.unwrap_or(input), audio_input);
         let audio_output = sheet.audio_output_usd_per_million;
         let output = greater(sheet.output_usd_per_million.unwrap_or_default(), audio_output);
-        let rates = Rates { input, cached, output };
+        let rates = Rates { input, cached, cache_write, output };
         Ok(Self {
             unit,
             rates,
@@ -193,7 +196,7 @@ impl Price {
     pub fn ceiling(input: Usd, output: Usd) -> Self {
         Self {
             unit: Unit::Token,
-            rates: Rates { input, cached: input, output },
+            rates: Rates { input, cached: input, cache_write: input, output },
             long: None,
             call: Usd::ZERO,
             pays_output: true,
@@ -208,20 +211,40 @@ impl Price {
 
     /// What so much costs: exact, and rounded up once to the nano-USD.
     #[must_use]
-    pub fn cost(&self, tokens: &Tokens) -> Usd {
-        let rates = match self.long {
-            Some((above, long)) if tokens.input > above => long,
+    pub fn cost(&self, usage: impl Into<Usage>) -> Usd {
+        let usage = usage.into();
+        self.sum(self.rates_for(usage.tokens.input), &usage)
+    }
+
+    /// What so much input and output costs at most, whatever of the input the
+    /// provider writes into its cache.
+    #[must_use]
+    pub fn most(&self, input: u64, output: u64) -> Usd {
+        let rates = self.rates_for(input);
+        let rates = Rates { input: rates.input.max(rates.cache_write), ..rates };
+        self.sum(rates, &Tokens { input, output, ..Tokens::default() }.into())
+    }
+
+    fn rates_for(&self, input: u64) -> Rates {
+        match self.long {
+            Some((above, long)) if input > above => long,
             _ => self.rates,
-        };
+        }
+    }
+
+    fn sum(&self, rates: Rates, usage: &Usage) -> Usd {
+        let tokens = &usage.tokens;
         let cached = tokens.cached.min(tokens.input);
+        let cache_write = usage.cache_write.min(tokens.input - cached);
         // In sixtieths of a millionth of a nano-USD, which all prices are whole multiples of.
         let of = |count: u64, rate: Usd, scale: i128| {
             i128::from(count).saturating_mul(i128::from(rate.nano())).saturating_mul(scale)
         };
         let scale = if self.unit == Unit::Second { MILLION } else { MINUTE };
         let parts = [
-            of(tokens.input - cached, rates.input, scale),
+            of(tokens.input - cached - cache_write, rates.input, scale),
             of(cached, rates.cached, scale),
+            of(cache_write, rates.cache_write, scale),
             of(tokens.output, rates.output, MINUTE),
             of(1, self.call, MILLION * MINUTE),
         ];
@@ -283,11 +306,11 @@ impl Price {
 impl LongContext {
     /// Never less than without it, so that more input never costs less.
     fn rates(&self, base: Rates) -> Rates {
-        let input = self.input_usd_per_million.max(self.cache_write_usd_per_million.unwrap_or_default());
-        let input = input.max(base.input);
+        let input = self.input_usd_per_million.max(base.input);
         Rates {
             input,
             cached: self.cached_input_usd_per_million.unwrap_or(input).max(base.cached),
+            cache_write: self.cache_write_usd_per_million.unwrap_or(input).max(base.cache_write),
             output: self.output_usd_per_million.max(base.output),
         }
     }
@@ -349,12 +372,12 @@ mod tests {
     #[test]
     fn a_call_costs_what_its_tokens_cost() {
         let price = gpt_4o_mini();
-        assert_eq!(price.cost(&tokens(1000, 0, 500)).to_string(), "0.00045");
-        assert_eq!(price.cost(&tokens(1000, 400, 500)).to_string(), "0.00042");
+        assert_eq!(price.cost(tokens(1000, 0, 500)).to_string(), "0.00045");
+        assert_eq!(price.cost(tokens(1000, 400, 500)).to_string(), "0.00042");
         // More cached than sent is all of it cached.
-        assert_eq!(price.cost(&tokens(1000, 4000, 0)).to_string(), "0.000075");
-        assert_eq!(price.cost(&tokens(0, 0, 0)), Usd::ZERO);
-        assert_eq!(price.cost(&tokens(u64::MAX, 0, u64::MAX)), Usd::MAX);
+        assert_eq!(price.cost(tokens(1000, 4000, 0)).to_string(), "0.000075");
+        assert_eq!(price.cost(tokens(0, 0, 0)), Usd::ZERO);
+        assert_eq!(price.cost(tokens(u64::MAX, 0, u64::MAX)), Usd::MAX);
     }
 
     #[test]
@@ -365,19 +388,19 @@ mod tests {
             ..Sheet::default()
         };
         let price = Price::new(&sheet, Vocabulary::Unknown).expect("a price");
-        assert_eq!(price.cost(&tokens(1, 0, 1)), Usd::from_nano(1));
-        assert_eq!(price.cost(&tokens(500_000, 0, 500_000)), Usd::from_nano(1));
-        assert_eq!(price.cost(&tokens(500_000, 0, 500_001)), Usd::from_nano(2));
+        assert_eq!(price.cost(tokens(1, 0, 1)), Usd::from_nano(1));
+        assert_eq!(price.cost(tokens(500_000, 0, 500_000)), Usd::from_nano(1));
+        assert_eq!(price.cost(tokens(500_000, 0, 500_001)), Usd::from_nano(2));
     }
 
     #[test]
     fn audio_is_paid_by_the_second_and_speech_by_the_character() {
         let audio = Sheet { audio_usd_per_minute: usd("0.006"), ..Sheet::default() };
         let audio = Price::new(&audio, Vocabulary::Unknown).expect("a price");
-        assert_eq!((audio.unit(), audio.cost(&tokens(90, 0, 0)).to_string().as_str()), (Unit::Second, "0.009"));
+        assert_eq!((audio.unit(), audio.cost(tokens(90, 0, 0)).to_string().as_str()), (Unit::Second, "0.009"));
         let speech = Sheet { characters_usd_per_million: usd("15"), call_usd: usd("0.01"), ..Sheet::default() };
         let speech = Price::new(&speech, Vocabulary::Unknown).expect("a price");
-        assert_eq!(speech.cost(&tokens(100, 0, 0)).to_string(), "0.0115");
+        assert_eq!(speech.cost(tokens(100, 0, 0)).to_string(), "0.0115");
     }
 
     #[test]
@@ -396,21 +419,42 @@ mod tests {
             ..Sheet::default()
         };
         let price = Price::new(&sheet, Vocabulary::Unknown).expect("a price");
-        assert_eq!(price.cost(&tokens(200_000, 0, 0)).to_string(), "0.25");
-        assert_eq!(price.cost(&tokens(200_001, 0, 1)).to_string(), "0.5000175");
+        assert_eq!(price.cost(tokens(200_000, 0, 0)).to_string(), "0.25");
+        assert_eq!(price.cost(tokens(200_001, 0, 1)).to_string(), "0.5000175");
     }
 
     #[test]
     fn what_the_answer_does_not_tell_is_counted_at_the_greater_price() {
         let sheet = Sheet {
             input_usd_per_million: usd("4"),
-            cache_write_usd_per_million: usd("5"),
             output_usd_per_million: usd("10"),
             audio_output_usd_per_million: usd("64"),
             ..Sheet::default()
         };
         let price = Price::new(&sheet, Vocabulary::Unknown).expect("a price");
-        assert_eq!(price.cost(&tokens(1_000_000, 0, 1_000_000)).to_string(), "69");
+        assert_eq!(price.cost(tokens(1_000_000, 0, 1_000_000)).to_string(), "68");
+    }
+
+    #[test]
+    fn only_what_was_written_into_the_cache_is_priced_so() {
+        let sheet = Sheet {
+            input_usd_per_million: usd("4"),
+            cached_input_usd_per_million: usd("1"),
+            cache_write_usd_per_million: usd("5"),
+            output_usd_per_million: usd("10"),
+            ..Sheet::default()
+        };
+        let price = Price::new(&sheet, Vocabulary::Unknown).expect("a price");
+        let cost =
+            |cached, cache_write| price.cost(Usage { tokens: tokens(1_000_000, cached, 0), cache_write }).to_string();
+        assert_eq!((cost(0, 0).as_str(), cost(0, 1_000_000).as_str()), ("4", "5"));
+        assert_eq!(cost(500_000, 250_000), "2.75");
+        // Before the answer nobody knows.
+        assert_eq!(price.most(1_000_000, 0).to_string(), "5");
+        let cheaper = Sheet { cache_write_usd_per_million: usd("3"), ..sheet };
+        let price = Price::new(&cheaper, Vocabulary::Unknown).expect("a price");
+        assert_eq!(price.most(1_000_000, 0).to_string(), "4");
+        assert_eq!(price.cost(Usage { tokens: tokens(1_000_000, 0, 0), cache_write: 1_000_000 }).to_string(), "3");
     }
 
     #[test]
@@ -434,7 +478,7 @@ mod tests {
         fn the_cost_is_the_sum_of_its_parts_and_less_than_a_nano_more(
             input in 0..10_000_000_u64, cached in 0..10_000_000_u64, output in 0..10_000_000_u64,
         ) {
-            let cost = i128::from(gpt_4o_mini().cost(&tokens(input, cached, output)).nano()) * 1_000_000;
+            let cost = i128::from(gpt_4o_mini().cost(tokens(input, cached, output)).nano()) * 1_000_000;
             let cached = i128::from(cached.min(input));
             let parts = (i128::from(input) - cached) * 150_000_000 + cached * 75_000_000 + i128::from(output) * 600_000_000;
             prop_assert!(cost >= parts && cost - parts < 1_000_000);
@@ -447,10 +491,10 @@ mod tests {
             let prices = crate::models::price::Prices::shipped();
             for model in ["gpt-4o-mini", "gpt-5.4", "gemini-2.5-pro", "claude-sonnet-4-5"] {
                 let price = prices.of("", model).expect(model);
-                let less = price.cost(&tokens(input, 0, output));
-                prop_assert!(price.cost(&tokens(input + more, 0, output)) >= less);
-                prop_assert!(price.cost(&tokens(input, 0, output + more)) >= less);
-                prop_assert!(price.cost(&tokens(input, input / 2, output)) <= less);
+                let less = price.cost(tokens(input, 0, output));
+                prop_assert!(price.cost(tokens(input + more, 0, output)) >= less);
+                prop_assert!(price.cost(tokens(input, 0, output + more)) >= less);
+                prop_assert!(price.cost(tokens(input, input / 2, output)) <= less);
             }
         }
     }

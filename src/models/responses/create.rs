@@ -67,6 +67,7 @@ impl Inner {
             payer: asked.payer.clone(),
             test: asked.test,
             max_age: None,
+            wants_usage: true,
         };
         Ok(Plan { call, relays })
     }

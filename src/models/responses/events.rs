@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::frames::Frames;
 use super::object::{Event, Finished, Head, Status};
 use super::relay::Relay;
 use super::translate::ChatEvents;
+use crate::models::sse::{self, Reader};
 
 /// What reads a provider's answer.
 pub(super) enum Source {
@@ -17,13 +17,13 @@ pub(super) enum Source {
 
 /// The events of one response.
 pub(super) struct Events {
-    frames: Frames,
+    reader: Reader,
     source: Source,
 }
 
 impl Events {
     pub fn new(source: Source) -> Self {
-        Self { frames: Frames::default(), source }
+        Self { reader: Reader::default(), source }
     }
 
     /// Those that come before the provider says anything.
@@ -36,7 +36,7 @@ impl Events {
     /// Those that these bytes bring.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) {
         let source = &mut self.source;
-        let read = self.frames.push(bytes, |data| source.data(data, out));
+        let read = self.reader.feed(bytes, |event| source.event(event, out));
         if read.is_err() {
             self.fail("the provider sent an event larger than any may be", out);
         }
@@ -45,7 +45,7 @@ impl Events {
     /// Those that the end of the stream brings.
     pub fn end(&mut self, out: &mut Vec<Event>) {
         let source = &mut self.source;
-        self.frames.end(|data| source.data(data, out));
+        self.reader.finish(|event| source.event(event, out));
         match &mut self.source {
             Source::Chat(chat) => chat.end(out),
             Source::Own(relay) => relay.end(out),
@@ -70,6 +70,12 @@ impl Events {
 }
 
 impl Source {
+    fn event(&mut self, event: &sse::Event<'_>, out: &mut Vec<Event>) {
+        if let Some(data) = event.data.as_deref().filter(|data| !data.is_empty()) {
+            self.data(&String::from_utf8_lossy(data), out);
+        }
+    }
+
     fn data(&mut self, data: &str, out: &mut Vec<Event>) {
         match self {
             Self::Chat(chat) => chat.data(data, out),

@@ -15,7 +15,6 @@ mod describe;
 mod events;
 mod follow;
 mod followers;
-mod frames;
 mod id;
 mod job;
 mod keep;

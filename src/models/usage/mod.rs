@@ -7,11 +7,14 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Endpoint;
+use super::answer::Members;
 use super::json::{self, Entries};
+use super::lenient;
 use super::price::{Price, Unit};
 use super::tokens::Vocabulary;
 use crate::budgets::Tokens;
 
+pub(super) use stream::Said;
 pub use stream::StreamCounter;
 
 /// More tokens than any call has; a provider that says so is not believed.
@@ -38,60 +41,162 @@ const NOT_WRITTEN: &[&str] = &[
     "type",
 ];
 
+/// What a call has used, as prices count it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// What is recorded of it.
+    pub tokens: Tokens,
+    /// Of the input, what the provider has written into its cache.
+    pub cache_write: u64,
+}
+
+impl From<Tokens> for Usage {
+    fn from(tokens: Tokens) -> Self {
+        Self { tokens, cache_write: 0 }
+    }
+}
+
 /// What a whole answer says of its use; none where it says nothing that can be
 /// believed, or speaks of another unit than the price. Of transcriptions that are
 /// paid by time, `input` is in seconds.
 #[must_use]
-pub fn usage(endpoint: Endpoint, answer: &[u8], unit: Unit) -> Option<Tokens> {
+pub fn usage(endpoint: Endpoint, answer: &[u8], unit: Unit) -> Option<Usage> {
+    usage_of(endpoint, &Members::read(answer, &mut Vec::new())?, unit)
+}
+
+/// The same of an answer that has been read.
+pub(super) fn usage_of(endpoint: Endpoint, answer: &Members<'_>, unit: Unit) -> Option<Usage> {
     if endpoint == Endpoint::AudioSpeech {
         return None;
     }
-    let answer = serde_json::from_slice::<Entries<'_>>(answer).ok()?;
-    match answer.get("usage") {
+    match answer.usage {
         Some(usage) => {
-            let timed = json::read::<Value>(usage).is_some_and(|usage| usage["type"] == "duration");
-            let told = if timed { Unit::Second } else { Unit::Token };
-            read_usage(endpoint, usage).filter(|_| told == unit)
+            let usage: Value = json::read(usage)?;
+            let told = if usage["type"] == "duration" { Unit::Second } else { Unit::Token };
+            read_usage(endpoint, &usage).filter(|_| told == unit)
         }
         None if unit != Unit::Second => None,
         None if endpoint == Endpoint::AudioTranscriptions => {
-            let seconds = json::read::<f64>(answer.get("duration")?)?;
-            Some(Tokens { input: whole_seconds(seconds)?, ..Tokens::default() })
+            let seconds = json::read::<f64>(answer.duration?)?;
+            Some(Tokens { input: whole_seconds(seconds)?, ..Tokens::default() }.into())
         }
         None => None,
     }
 }
 
-/// The object `usage`, in the words of whichever endpoint.
-fn read_usage(endpoint: Endpoint, raw: &RawValue) -> Option<Tokens> {
-    let usage: Value = json::read(raw)?;
+/// Where providers say how much of the input they had cached, and how much they
+/// have cached now: in `usage` itself, or in its details of the input.
+const CACHE_READ: [&str; 5] = [
+    "cached_tokens",
+    "cache_read_input_tokens",
+    "cache_read_tokens",
+    "cacheReadInputTokens",
+    "cacheReadInputTokenCount",
+];
+const CACHE_WRITE: [&str; 7] = [
+    "cache_write_tokens",
+    "cache_creation_input_tokens",
+    "cache_creation_tokens",
+    "cache_write_input_tokens",
+    "caching_tokens",
+    "cacheWriteInputTokens",
+    "cacheWriteInputTokenCount",
+];
+const INPUT_DETAILS: [&str; 3] = ["prompt_tokens_details", "input_tokens_details", "input_token_details"];
+const OUTPUT_DETAILS: [&str; 3] = ["completion_tokens_details", "output_tokens_details", "output_token_details"];
+
+/// The object `usage`, in the words of whichever endpoint and provider.
+pub(super) fn read_usage(endpoint: Endpoint, usage: &Value) -> Option<Usage> {
     if usage["type"] == "duration" {
-        return Some(Tokens { input: whole_seconds(usage["seconds"].as_f64()?)?, ..Tokens::default() });
+        return Some(Tokens { input: whole_seconds(usage["seconds"].as_f64()?)?, ..Tokens::default() }.into());
     }
     let first = |names: [&str; 2]| names.into_iter().find_map(|name| number(&usage[name]));
-    let input = first(["prompt_tokens", "input_tokens"])?;
-    let said = first(["completion_tokens", "output_tokens"]);
-    let mut output = match said {
-        Some(output) => output,
-        None if endpoint == Endpoint::Embeddings => 0,
-        None => return None,
+    let total = number(&usage["total_tokens"]);
+    let (input, output) =
+        match (first(["prompt_tokens", "input_tokens"]), first(["completion_tokens", "output_tokens"])) {
+            (Some(input), Some(output)) => (input, output),
+            (Some(input), None) if endpoint == Endpoint::Embeddings => (input, 0),
+            (Some(input), None) => (input, total?.checked_sub(input)?),
+            (None, Some(output)) => (total?.checked_sub(output)?, output),
+            (None, None) => return None,
+        };
+    let cache = Cache::read(usage);
+    let reasoning = OUTPUT_DETAILS.iter().find_map(|of| number(&usage[of]["reasoning_tokens"])).unwrap_or(0);
+    let (beside, hidden) = match total.map(|total| total.saturating_sub(input.saturating_add(output))) {
+        _ if endpoint == Endpoint::Embeddings => (0, 0),
+        Some(more) if more > 0 => explained(more, &cache, reasoning),
+        // Inside the input, unless it cannot be or its names say otherwise.
+        Some(_) => (if cache.fits(input) { 0 } else { cache.sum() }, 0),
+        None if cache.is_beside || !cache.fits(input) => (cache.sum(), 0),
+        None => (0, 0),
     };
-    let detail = |of: [&str; 2], name| of.into_iter().find_map(|of| number(&usage[of][name])).unwrap_or(0);
-    let reasoning = detail(["completion_tokens_details", "output_tokens_details"], "reasoning_tokens");
-    // Some leave reasoning out of the output and have it in the total; it is paid for as output.
-    if let Some(total) = number(&usage["total_tokens"])
-        && endpoint != Endpoint::Embeddings
-    {
-        output = output.max(total.saturating_sub(input));
-    }
-    let cached = detail(["prompt_tokens_details", "input_tokens_details"], "cached_tokens");
-    let cached = cached.max(number(&usage["prompt_cache_hit_tokens"]).unwrap_or(0));
-    Some(Tokens { input, cached: cached.min(input), output, reasoning: reasoning.min(output) })
+    let (input, output) = (input.saturating_add(beside), output.saturating_add(hidden));
+    let cached = cache.read.min(input);
+    let tokens = Tokens { input, cached, output, reasoning: reasoning.min(output) };
+    Some(Usage { tokens, cache_write: cache.write.min(input - cached) })
 }
 
-/// A count that can be believed.
+/// What is said of the provider's cache.
+struct Cache {
+    read: u64,
+    write: u64,
+    /// Whether its names are those of an interface that counts the input without it.
+    is_beside: bool,
+    /// Whether its names are those of one that counts it in the input always.
+    is_inside: bool,
+}
+
+impl Cache {
+    fn read(usage: &Value) -> Self {
+        let of = |names: &[&str]| {
+            let details = INPUT_DETAILS.iter().map(|details| &usage[*details]);
+            let counts = details.chain([usage]).flat_map(|of| names.iter().filter_map(|name| number(&of[*name])));
+            counts.max().unwrap_or(0)
+        };
+        // How long what was written is kept, one count for each duration.
+        let parts = |of: &Value| {
+            let counts = of["cache_creation"].as_object().into_iter().flatten();
+            counts.filter_map(|(_, count)| number(count)).fold(0_u64, u64::saturating_add)
+        };
+        let hits = number(&usage["prompt_cache_hit_tokens"]);
+        let details = INPUT_DETAILS.iter().map(|details| &usage[*details]);
+        let parts = details.chain([usage]).map(parts).max().unwrap_or(0);
+        let (read, write) = (of(&CACHE_READ), of(&CACHE_WRITE).max(parts));
+        Self {
+            read: read.max(hits.unwrap_or(0)),
+            write,
+            is_beside: usage.get("input_tokens").is_some()
+                && (usage.get("cache_read_input_tokens").is_some()
+                    || usage.get("cache_creation_input_tokens").is_some()),
+            is_inside: hits.is_some() && read == 0 && write == 0,
+        }
+    }
+
+    fn sum(&self) -> u64 {
+        self.read.saturating_add(self.write)
+    }
+
+    fn fits(&self, input: u64) -> bool {
+        self.is_inside || self.sum() <= input
+    }
+}
+
+/// What a total has more than input and output together, as more input and more
+/// output. Some leave the cache out of the input, some the reasoning out of the
+/// output. What nothing explains is output that is not shown.
+fn explained(more: u64, cache: &Cache, reasoning: u64) -> (u64, u64) {
+    let inputs = [cache.sum(), cache.read, cache.write, 0];
+    let ways = [0, reasoning].into_iter().flat_map(|output| inputs.map(|input| (input, output)));
+    let fits = |(input, output): &(u64, u64)| input.saturating_add(*output) == more;
+    ways.into_iter().find(fits).unwrap_or((0, more))
+}
+
+/// A count that can be believed: a whole number, also when it is written as
+/// `10.0` (RFC 8259, section 6).
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and in range")]
 fn number(value: &Value) -> Option<u64> {
-    value.as_u64().filter(|number| *number <= ABSURD)
+    let whole = |number: f64| (number.fract() == 0.0 && (0.0..=1e9).contains(&number)).then_some(number as u64);
+    value.as_u64().or_else(|| value.as_f64().and_then(whole)).filter(|number| *number <= ABSURD)
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "what is in range is let through only")]
@@ -112,7 +217,8 @@ pub fn count_output(endpoint: Endpoint, answer: &[u8], price: &Price) -> u64 {
         Endpoint::ChatCompletions => "choices",
         Endpoint::Responses => "output",
     };
-    let fields = serde_json::from_slice::<Entries<'_>>(answer).ok();
+    let repaired = lenient::repair(answer);
+    let fields = serde_json::from_slice::<Entries<'_>>(&repaired).ok();
     match fields.as_ref().and_then(|fields| fields.get(written)) {
         Some(written) => written_in(written, price.vocabulary(), DEPTH),
         // It cannot be read, so it counts in full.
@@ -146,7 +252,8 @@ mod tests {
 
     fn of(endpoint: Endpoint, answer: &str) -> Option<(u64, u64, u64, u64)> {
         let unit = if answer.contains("duration") { Unit::Second } else { Unit::Token };
-        usage(endpoint, answer.as_bytes(), unit).map(|it| (it.input, it.cached, it.output, it.reasoning))
+        usage(endpoint, answer.as_bytes(), unit)
+            .map(|Usage { tokens: it, .. }| (it.input, it.cached, it.output, it.reasoning))
     }
 
     #[test]
@@ -214,6 +321,92 @@ mod tests {
         for answer in ["", "<html>", "[]", "null", r#"{"choices": []}"#, r#"{"usage": {"prompt_tokens": 1"#] {
             assert_eq!(of(Endpoint::ChatCompletions, answer), None, "{answer}");
         }
+    }
+
+    #[test]
+    fn counts_are_whole_numbers_however_they_are_written() {
+        let chat = |usage: &str| of(Endpoint::ChatCompletions, &format!(r#"{{"usage": {usage}}}"#));
+        for (input, output) in [("10.0", "7.0"), ("1e1", "7"), ("10", "0.7e1"), ("10.00", "7.0e0")] {
+            let usage = format!(r#"{{"prompt_tokens": {input}, "completion_tokens": {output}}}"#);
+            assert_eq!(chat(&usage), Some((10, 0, 7, 0)), "{usage}");
+        }
+        // What is missing follows from the total.
+        assert_eq!(chat(r#"{"prompt_tokens": 10, "total_tokens": 17}"#), Some((10, 0, 7, 0)));
+        assert_eq!(chat(r#"{"completion_tokens": 7, "total_tokens": 17.0}"#), Some((10, 0, 7, 0)));
+    }
+
+    #[test]
+    fn the_cache_belongs_to_the_input() {
+        let chat = |usage: &str| {
+            let answer = format!(r#"{{"usage": {usage}}}"#);
+            let Usage { tokens, cache_write } = usage_in(&answer);
+            (tokens.input, tokens.cached, cache_write, tokens.output)
+        };
+        for (usage, expected) in [
+            // Inside the input.
+            (
+                r#"{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"prompt_tokens_details":{"cached_tokens":40,"cache_write_tokens":50}}"#,
+                (100, 40, 50, 5),
+            ),
+            (
+                r#"{"prompt_tokens":100,"completion_tokens":5,"cache_read_input_tokens":40,"cache_creation_input_tokens":50}"#,
+                (100, 40, 50, 5),
+            ),
+            (r#"{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"cached_tokens":40}"#, (100, 40, 0, 5)),
+            (
+                r#"{"prompt_tokens":100,"completion_tokens":5,"prompt_cache_hit_tokens":40,"prompt_cache_miss_tokens":60}"#,
+                (100, 40, 0, 5),
+            ),
+            (
+                r#"{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"prompt_tokens_details":{"cached_tokens":0,"cache_creation_input_tokens":50,"cache_creation":{"ephemeral_5m_input_tokens":50}}}"#,
+                (100, 0, 50, 5),
+            ),
+            // Beside it: by the total, by the names, because there is no room inside.
+            (
+                r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":105,"prompt_tokens_details":{"cached_tokens":40,"cache_write_tokens":50}}"#,
+                (100, 40, 50, 5),
+            ),
+            (
+                r#"{"prompt_tokens":60,"completion_tokens":5,"total_tokens":105,"cache_read_input_tokens":40}"#,
+                (100, 40, 0, 5),
+            ),
+            (
+                r#"{"input_tokens":10,"output_tokens":5,"cache_read_input_tokens":40,"cache_creation_input_tokens":50}"#,
+                (100, 40, 50, 5),
+            ),
+            (r#"{"input_tokens":60,"output_tokens":5,"cache_read_input_tokens":40}"#, (100, 40, 0, 5)),
+            (
+                r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"cache_read_input_tokens":40,"cache_creation_input_tokens":50}"#,
+                (100, 40, 50, 5),
+            ),
+            (
+                r#"{"inputTokens":0,"input_tokens":10,"output_tokens":5,"total_tokens":105,"cacheReadInputTokens":40,"cacheWriteInputTokens":50}"#,
+                (100, 40, 50, 5),
+            ),
+            // With reasoning beside the output as well.
+            (
+                r#"{"prompt_tokens":60,"completion_tokens":5,"total_tokens":125,"cache_read_input_tokens":40,"completion_tokens_details":{"reasoning_tokens":20}}"#,
+                (100, 40, 0, 25),
+            ),
+            // What nothing explains is output.
+            (
+                r#"{"prompt_tokens":100,"completion_tokens":5,"total_tokens":125,"prompt_tokens_details":{"cached_tokens":40}}"#,
+                (100, 40, 0, 25),
+            ),
+        ] {
+            assert_eq!(chat(usage), expected, "{usage}");
+        }
+    }
+
+    fn usage_in(answer: &str) -> Usage {
+        usage(Endpoint::ChatCompletions, answer.as_bytes(), Unit::Token).expect("a usage")
+    }
+
+    #[test]
+    fn a_byte_that_is_not_utf_8_hides_no_usage() {
+        let answer = b"{\"choices\":[{\"message\":{\"content\":\"\xff\"}}],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":7}}";
+        let found = usage(Endpoint::ChatCompletions, answer, Unit::Token).expect("a usage");
+        assert_eq!((found.tokens.input, found.tokens.output), (10, 7));
     }
 
     #[test]

@@ -1,200 +1,194 @@
-//! Counting along a stream of events as its bytes pass by.
+//! Counting along a stream of events. What the model writes is kept and counted
+//! only where the provider does not say how much it was.
 
 use serde_json::value::RawValue;
 
-use super::{DEPTH, read_usage, written_in};
+use super::{DEPTH, Usage, read_usage, written_in};
 use crate::budgets::Tokens;
-use crate::models::Endpoint;
+use crate::models::answer::{self, Members};
 use crate::models::json::{self, Entries, length};
 use crate::models::price::Price;
 use crate::models::tokens::Vocabulary;
+use crate::models::{Endpoint, sse};
 
-/// A line of an event is held back until it is whole, up to so many bytes. The
-/// last event of a response has all of it, so it can be long.
-const LONGEST_LINE: usize = 4 << 20;
 /// Events that end a response, of which the last has its use.
 const ENDS: &[&str] = &["response.completed", "response.incomplete", "response.failed", "response.cancelled"];
+/// Bytes of what the model has written that are kept before they are counted.
+const KEPT: usize = 16 << 10;
+/// Between two pieces that are kept: a character that JSON has nowhere.
+const BETWEEN: u8 = 0x1e;
 
-/// What a stream has used so far. It is fed with the bytes as they pass, cut
-/// anywhere, and keeps none of them but a line that has begun.
+/// What a stream has used so far, and whether it has ended.
 #[derive(Clone, Debug)]
 pub struct StreamCounter {
     endpoint: Endpoint,
     vocabulary: Vocabulary,
-    /// A line that has begun.
-    line: Vec<u8>,
-    /// Bytes of a line that was too long to be held; zero where there is none.
-    dropped: u64,
-    seen: Seen,
+    /// What the model has written, as JSON, since the last usage and the last count.
+    kept: Vec<u8>,
+    /// Tokens that have been counted since the last usage.
+    counted: u64,
+    usage: Option<Usage>,
+    /// Choices of a chat that there are, and those that have ended.
+    seen: u128,
+    finished: u128,
+    /// Whether the last event has come.
+    done: bool,
 }
 
-/// What has been seen in whole lines.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    usage: Option<Tokens>,
-    output: u64,
-    /// Of that, what came after the last usage.
-    since: u64,
-    complete: bool,
+/// What one event says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A piece of the answer, or anything else.
+    Something,
+    /// The usage, and nothing else.
+    Usage,
+    /// That something went wrong.
+    Error,
+    /// `[DONE]`: that the stream is over.
+    Done,
+    /// Nothing at all.
+    Nothing,
+    /// Something that is no JSON object.
+    Nonsense,
 }
 
 impl StreamCounter {
     /// For a stream of this endpoint, counted by this model's vocabulary.
     #[must_use]
     pub fn new(endpoint: Endpoint, price: &Price) -> Self {
-        let (line, seen) = (Vec::new(), Seen::default());
-        Self { endpoint, vocabulary: price.vocabulary(), line, dropped: 0, seen }
-    }
-
-    /// The next bytes.
-    pub fn feed(&mut self, mut piece: &[u8]) {
-        while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
-            let (rest, next) = (&piece[..end], &piece[end + 1..]);
-            if self.dropped > 0 || self.line.len() + rest.len() > LONGEST_LINE {
-                self.hold(rest);
-                self.seen = self.now();
-                self.dropped = 0;
-            } else if self.line.is_empty() {
-                self.read(rest);
-            } else {
-                let mut line = std::mem::take(&mut self.line);
-                line.extend_from_slice(rest);
-                self.read(&line);
-                line.clear();
-                // Kept for the next line, unless it was an unusually long one.
-                if line.capacity() <= 64 << 10 {
-                    self.line = line;
-                }
-            }
-            piece = next;
-        }
-        self.hold(piece);
-    }
-
-    /// Holds the beginning of a line.
-    fn hold(&mut self, piece: &[u8]) {
-        if self.dropped > 0 || self.line.len() + piece.len() > LONGEST_LINE {
-            self.dropped = self.dropped.saturating_add(length(self.line.len() + piece.len()));
-            self.line = Vec::new();
-        } else {
-            self.line.extend_from_slice(piece);
+        Self {
+            endpoint,
+            vocabulary: price.vocabulary(),
+            kept: Vec::new(),
+            counted: 0,
+            usage: None,
+            seen: 0,
+            finished: 0,
+            done: false,
         }
     }
 
-    fn read(&mut self, line: &[u8]) {
-        let seen = self.look(line);
-        self.seen = self.seen.and(&seen);
+    /// Takes the next event, by its name and its data.
+    pub fn event(&mut self, name: &[u8], data: &[u8]) -> Said {
+        let data = data.trim_ascii();
+        if data.is_empty() {
+            return Said::Nothing;
+        }
+        if data == b"[DONE]" {
+            self.done = true;
+            return Said::Done;
+        }
+        let mut repaired = Vec::new();
+        let Some(members) = Members::read(data, &mut repaired) else {
+            // It cannot be read, so it counts in full.
+            self.counted = self.counted.saturating_add(length(data.len()));
+            return Said::Nonsense;
+        };
+        let only_usage = match self.endpoint {
+            Endpoint::ChatCompletions => self.chunk(&members),
+            Endpoint::Responses => self.response(&members),
+            Endpoint::Embeddings | Endpoint::AudioTranscriptions | Endpoint::AudioSpeech => self.audio(&members),
+        };
+        if name == b"error" || answer::is_error(&members) {
+            return Said::Error;
+        }
+        if only_usage { Said::Usage } else { Said::Something }
     }
 
-    /// What has been seen, also in a line that has no end yet.
-    fn now(&self) -> Seen {
-        if self.dropped > 0 {
-            let output = self.seen.output.saturating_add(self.dropped);
-            let since = self.seen.since.saturating_add(self.dropped);
-            return Seen { output, since, ..self.seen };
+    /// A chunk of a chat; whether it is there for its usage only.
+    fn chunk(&mut self, members: &Members<'_>) -> bool {
+        let choices = &members.choices;
+        self.seen |= choices.seen;
+        self.finished |= choices.finished;
+        choices.said.iter().for_each(|delta| self.keep(delta));
+        self.take_usage(members.usage);
+        !choices.any && members.usage.is_some()
+    }
+
+    /// An event of a response.
+    fn response(&mut self, members: &Members<'_>) -> bool {
+        let kind = members.kind();
+        if ENDS.contains(&&*kind) {
+            self.done = true;
+            let usage = members.response.and_then(Entries::of).and_then(|response| response.get("usage"));
+            self.take_usage(usage);
+        } else if kind.ends_with(".delta") {
+            members.delta.into_iter().for_each(|delta| self.keep(delta));
+        } else if kind == "response.output_item.added" {
+            // A call of a function tells its name when it begins.
+            let name = members.item.and_then(Entries::of).and_then(|item| item.get("name"));
+            name.into_iter().for_each(|name| self.keep(name));
         }
-        self.seen.and(&self.look(&self.line))
+        false
+    }
+
+    /// An event of a transcription, or of speech.
+    fn audio(&mut self, members: &Members<'_>) -> bool {
+        let kind = members.kind();
+        if kind.ends_with("text.delta") {
+            members.delta.into_iter().for_each(|delta| self.keep(delta));
+        }
+        self.done |= kind.ends_with(".done");
+        self.take_usage(members.usage);
+        false
+    }
+
+    fn keep(&mut self, written: &RawValue) {
+        self.kept.extend_from_slice(written.get().as_bytes());
+        self.kept.push(BETWEEN);
+        if self.kept.len() > KEPT {
+            self.counted = self.counted.saturating_add(self.count_kept());
+            self.kept = Vec::new();
+        }
+    }
+
+    /// What has come up to here is in it.
+    fn take_usage(&mut self, usage: Option<&RawValue>) {
+        let usage = usage.and_then(json::read).and_then(|usage| read_usage(self.endpoint, &usage));
+        if usage.is_some() {
+            self.usage = usage;
+            self.counted = 0;
+            self.kept.clear();
+        }
+    }
+
+    fn count_kept(&self) -> u64 {
+        let pieces = self.kept.split(|byte| *byte == BETWEEN).filter(|piece| !piece.is_empty());
+        pieces.fold(0, |sum, piece| {
+            let raw = serde_json::from_slice::<&RawValue>(piece);
+            let tokens = raw.map_or_else(|_| length(piece.len()), |raw| written_in(raw, self.vocabulary, DEPTH));
+            sum.saturating_add(tokens)
+        })
     }
 
     /// What the provider has said of the use, and before the end what has come
     /// since it did.
     #[must_use]
-    pub fn usage(&self) -> Option<Tokens> {
-        let seen = self.now();
-        let usage = seen.usage?;
-        let since = if seen.complete { 0 } else { seen.since };
-        Some(Tokens { output: usage.output.saturating_add(since), ..usage })
+    pub fn usage(&self) -> Option<Usage> {
+        let usage = self.usage?;
+        let since = if self.is_complete() { 0 } else { self.output() };
+        let tokens = Tokens { output: usage.tokens.output.saturating_add(since), ..usage.tokens };
+        Some(Usage { tokens, ..usage })
     }
 
-    /// Tokens of output in what has passed: counted by the vocabulary, or its
-    /// bytes. Reasoning that is not shown is not in it; [`Price::reasons`] tells
-    /// whether there can be some.
+    /// Tokens of output since the provider has last said how many there were:
+    /// counted by the vocabulary, or its bytes. Reasoning that is not shown is not
+    /// in it; [`Price::reasons`] tells whether there can be some.
     #[must_use]
     pub fn output(&self) -> u64 {
-        self.now().output
+        self.counted.saturating_add(self.count_kept())
     }
 
-    /// Whether the stream has come to its proper end.
+    /// Counts what is left over of an event that is not complete.
+    pub(in crate::models) fn cut(&mut self, reader: &sse::Reader) {
+        self.counted = self.counted.saturating_add(length(reader.held()));
+    }
+
+    /// Whether the stream has come to its proper end: its last event has come, or
+    /// each choice of a chat has said why it ends.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.now().complete
-    }
-
-    /// What is in one line.
-    fn look(&self, line: &[u8]) -> Seen {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else { return Seen::default() };
-        if data.is_empty() {
-            return Seen::default();
-        }
-        if data == b"[DONE]" {
-            return Seen { complete: true, ..Seen::default() };
-        }
-        let Ok(fields) = serde_json::from_slice::<Entries<'_>>(data) else {
-            // It cannot be read, so it counts in full.
-            return Seen::output(length(data.len()));
-        };
-        match self.endpoint {
-            Endpoint::ChatCompletions => self.chunk(&fields),
-            Endpoint::Responses => self.event(&fields),
-            Endpoint::Embeddings | Endpoint::AudioTranscriptions | Endpoint::AudioSpeech => self.audio(&fields),
-        }
-    }
-
-    /// A chunk of a chat.
-    fn chunk(&self, fields: &Entries<'_>) -> Seen {
-        let choices = fields.get("choices").and_then(json::items).unwrap_or_default();
-        let output = choices.into_iter().fold(0_u64, |sum, choice| {
-            let delta = Entries::of(choice).and_then(|choice| choice.get("delta"));
-            sum.saturating_add(delta.map_or(0, |delta| self.written(delta)))
-        });
-        Seen { usage: self.usage_in(fields), ..Seen::output(output) }
-    }
-
-    /// An event of a response.
-    fn event(&self, fields: &Entries<'_>) -> Seen {
-        let kind = fields.text("type").unwrap_or_default();
-        if ENDS.contains(&&*kind) {
-            let response = fields.get("response").and_then(Entries::of);
-            return Seen { usage: response.and_then(|it| self.usage_in(&it)), complete: true, ..Seen::default() };
-        }
-        let delta = if kind.ends_with(".delta") { fields.get("delta") } else { None };
-        // A call of a function tells its name when it begins.
-        let name = if kind == "response.output_item.added" { fields.get("item").and_then(Entries::of) } else { None };
-        let name = name.and_then(|item| item.get("name"));
-        let output = delta.map_or(0, |delta| self.written(delta)) + name.map_or(0, |name| self.written(name));
-        Seen::output(output)
-    }
-
-    /// An event of a transcription, or of speech.
-    fn audio(&self, fields: &Entries<'_>) -> Seen {
-        let kind = fields.text("type").unwrap_or_default();
-        let delta = if kind.ends_with("text.delta") { fields.get("delta") } else { None };
-        let output = delta.map_or(0, |delta| self.written(delta));
-        Seen { usage: self.usage_in(fields), complete: kind.ends_with(".done"), ..Seen::output(output) }
-    }
-
-    fn usage_in(&self, fields: &Entries<'_>) -> Option<Tokens> {
-        read_usage(self.endpoint, fields.get("usage")?)
-    }
-
-    fn written(&self, raw: &RawValue) -> u64 {
-        written_in(raw, self.vocabulary, DEPTH)
-    }
-}
-
-impl Seen {
-    fn output(output: u64) -> Self {
-        Self { output, since: output, ..Self::default() }
-    }
-
-    fn and(&self, later: &Self) -> Self {
-        Self {
-            usage: later.usage.or(self.usage),
-            output: self.output.saturating_add(later.output),
-            since: if later.usage.is_some() { 0 } else { self.since.saturating_add(later.since) },
-            complete: self.complete || later.complete,
-        }
+        self.done || self.finished != 0 && self.seen & !self.finished == 0
     }
 }
 
@@ -234,37 +228,50 @@ mod tests {
         StreamCounter::new(endpoint, &Prices::shipped().of("", "gpt-4o").expect("a price"))
     }
 
+    /// Feeds bytes as the gateway does, and what each event said.
+    fn feed(counter: &mut StreamCounter, bytes: &str) -> Vec<Said> {
+        let (mut reader, mut said) = (sse::Reader::default(), Vec::new());
+        let mut each = |event: &sse::Event<'_>| {
+            said.extend(event.data.as_ref().map(|data| counter.event(event.name, data)));
+        };
+        reader.feed(bytes.as_bytes(), &mut each).expect("it is small");
+        reader.finish(&mut each);
+        said
+    }
+
     fn told(counter: &StreamCounter) -> (Option<(u64, u64)>, u64, bool) {
-        (counter.usage().map(|it| (it.input, it.output)), counter.output(), counter.is_complete())
+        let usage = counter.usage().map(|it| (it.tokens.input, it.tokens.output));
+        (usage, counter.output(), counter.is_complete())
     }
 
     #[test]
     fn a_chat_is_counted_until_it_tells_its_use() {
         let mut counter = counter(Endpoint::ChatCompletions);
-        counter.feed(CHAT.as_bytes());
+        feed(&mut counter, CHAT);
         let written = 1 + Vocabulary::O200k.count(" wörld") + 1 + 1;
+        // One of two choices has not said why it ends.
         assert_eq!(told(&counter), (None, written, false));
-        counter.feed(CHAT_END.as_bytes());
-        assert_eq!(told(&counter), (Some((9, 12)), written, true));
+        feed(&mut counter, CHAT_END);
+        assert_eq!(told(&counter), (Some((9, 12)), 0, true));
     }
 
     #[test]
     fn a_response_is_counted_until_it_tells_its_use() {
         let mut counter = counter(Endpoint::Responses);
-        counter.feed(RESPONSE.as_bytes());
+        feed(&mut counter, RESPONSE);
         assert_eq!(told(&counter), (None, 3, false));
-        counter.feed(RESPONSE_END.as_bytes());
-        assert_eq!(told(&counter), (Some((3, 4)), 3, true));
+        feed(&mut counter, RESPONSE_END);
+        assert_eq!(told(&counter), (Some((3, 4)), 0, true));
     }
 
     #[test]
     fn a_transcription_tells_its_use_at_its_end() {
         let mut counter = counter(Endpoint::AudioTranscriptions);
-        counter.feed(b"data: {\"type\":\"transcript.text.delta\",\"delta\":\"hello\"}\n\n");
+        feed(&mut counter, "data: {\"type\":\"transcript.text.delta\",\"delta\":\"hello\"}\n\n");
         assert_eq!(told(&counter), (None, 1, false));
-        counter
-            .feed(b"data: {\"type\":\"transcript.text.done\",\"usage\":{\"input_tokens\":14,\"output_tokens\":2}}\n\n");
-        assert_eq!(told(&counter), (Some((14, 2)), 1, true));
+        let end = "data: {\"type\":\"transcript.text.done\",\"usage\":{\"input_tokens\":14,\"output_tokens\":2}}\n\n";
+        feed(&mut counter, end);
+        assert_eq!(told(&counter), (Some((14, 2)), 0, true));
     }
 
     /// Some send it with each chunk; the last one need not be there when the
@@ -272,89 +279,95 @@ mod tests {
     #[test]
     fn use_that_is_told_on_the_way_is_not_the_last_word() {
         let mut counter = counter(Endpoint::ChatCompletions);
-        counter.feed(b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1}}\n\n");
-        counter.feed(CHAT.as_bytes());
+        feed(&mut counter, "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1}}\n\n");
+        feed(&mut counter, CHAT);
         let (usage, output, _) = told(&counter);
         assert_eq!(usage, Some((9, 1 + output)));
-        counter.feed(b"data: [DONE]\n\n");
+        feed(&mut counter, "data: [DONE]\n\n");
         assert_eq!(told(&counter), (Some((9, 1)), output, true));
     }
 
     #[test]
-    fn the_end_may_come_without_a_line_break() {
+    fn a_chat_ends_when_each_choice_says_why_or_all_are_done() {
+        let chunk = |index: u64, finish: &str| {
+            format!("data: {{\"choices\":[{{\"index\":{index},\"delta\":{{}},\"finish_reason\":{finish}}}]}}\n\n")
+        };
+        for (pieces, complete) in [
+            (vec![chunk(0, "null")], false),
+            (vec![chunk(0, "\"\"")], false),
+            (vec![chunk(0, "\"stop\"")], true),
+            (vec![chunk(0, "null"), chunk(1, "null"), chunk(1, "\"length\"")], false),
+            (vec![chunk(0, "null"), chunk(1, "\"length\""), chunk(0, "\"stop\"")], true),
+            (vec![chunk(0, "\"error\"")], false),
+            (vec![chunk(0, "null"), "data: [DONE]\n\n".into()], true),
+        ] {
+            let mut counter = counter(Endpoint::ChatCompletions);
+            feed(&mut counter, &pieces.concat());
+            assert_eq!(counter.is_complete(), complete, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn each_event_says_one_thing() {
+        let usage = r#""usage":{"prompt_tokens":1,"completion_tokens":1}"#;
+        for (event, said) in [
+            ("data: {\"choices\":[{\"delta\":{}}]}", Said::Something),
+            (&format!("data: {{\"choices\":[{{\"delta\":{{}}}}],{usage}}}"), Said::Something),
+            ("data: {\"choices\":[]}", Said::Something),
+            (&format!("data: {{\"choices\":[],{usage}}}"), Said::Usage),
+            (&format!("data: {{\"choices\":null,{usage}}}"), Said::Usage),
+            (&format!("data: {{{usage}}}"), Said::Usage),
+            ("data: {\"choices\":[],\"usage\":null}", Said::Something),
+            ("data: {\"error\":{\"message\":\"no\"}}", Said::Error),
+            ("data: {\"error\":\"no\",\"choices\":[{\"delta\":{}}]}", Said::Error),
+            ("event: error\ndata: {\"message\":\"no\"}", Said::Error),
+            ("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"error\"}]}", Said::Error),
+            ("data: [DONE]", Said::Done),
+            ("data:", Said::Nothing),
+            ("data", Said::Nothing),
+            ("data:  \ndata:", Said::Nothing),
+            ("data: <html>", Said::Nonsense),
+            ("data: []", Said::Nonsense),
+        ] {
+            let mut counter = counter(Endpoint::ChatCompletions);
+            assert_eq!(feed(&mut counter, &format!("{event}\n\n")), [said], "{event}");
+        }
         let mut counter = counter(Endpoint::ChatCompletions);
-        counter.feed(b"data:[DONE]");
-        assert!(counter.is_complete());
-        counter.feed(b"x");
-        assert!(!counter.is_complete());
+        assert_eq!(feed(&mut counter, ": note\n\nevent: ping\n\nid: 5\n\n"), []);
     }
 
     #[test]
     fn what_cannot_be_read_counts_by_its_bytes() {
         let mut counter = counter(Endpoint::ChatCompletions);
-        counter.feed(b"data: <html>\n\nnot an event\n");
+        feed(&mut counter, "data: <html>\n\nnot an event\n");
         assert_eq!(told(&counter), (None, 6, false));
-        counter.feed(b"data: {\"choices\":[{\"delta\":{\"content\":\"ab");
-        assert_eq!(counter.output(), 6 + 35);
-        counter.feed(b"c\"}}]}\n");
-        assert_eq!(counter.output(), 6 + 1);
+        let mut reader = sse::Reader::default();
+        reader.feed(b"data: {\"choices\":[{\"delta\":{\"content\":\"ab", |_| ()).expect("it is small");
+        counter.cut(&reader);
+        assert_eq!(counter.output(), 6 + 41);
     }
 
     #[test]
-    fn a_line_that_does_not_end_is_not_held() {
-        let mut counter = counter(Endpoint::Responses);
-        let piece = vec![b'x'; 1 << 20];
-        counter.feed(b"data: ");
-        for _ in 0..10 {
-            counter.feed(&piece);
-            assert!(counter.line.capacity() <= 2 * LONGEST_LINE);
+    fn little_is_kept_of_a_long_stream() {
+        let mut counter = counter(Endpoint::ChatCompletions);
+        let event = "data: {\"choices\":[{\"delta\":{\"content\":\"hello\"}}]}\n\n";
+        for _ in 0..5_000 {
+            feed(&mut counter, event);
+            assert!(counter.kept.len() <= KEPT);
         }
-        let bytes = 6 + (10 << 20);
-        assert_eq!(counter.output(), bytes);
-        counter.feed(b"\n");
-        counter.feed(RESPONSE.as_bytes());
-        counter.feed(RESPONSE_END.as_bytes());
-        assert_eq!(told(&counter), (Some((3, 4)), bytes + 3, true));
-    }
-
-    fn fed(endpoint: Endpoint, pieces: &[&[u8]]) -> (Option<(u64, u64)>, u64, bool) {
-        let mut counter = counter(endpoint);
-        for piece in pieces {
-            counter.feed(piece);
-            let _ = told(&counter);
-        }
-        told(&counter)
-    }
-
-    fn cut<'a>(whole: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
-        let mut places: Vec<_> = cuts.iter().map(|cut| cut % (whole.len() + 1)).collect();
-        places.sort_unstable();
-        let mut pieces = Vec::new();
-        let mut from = 0;
-        for place in places {
-            pieces.push(&whole[from..place]);
-            from = place;
-        }
-        pieces.push(&whole[from..]);
-        pieces
+        assert_eq!(counter.output(), 5_000);
+        feed(&mut counter, CHAT_END);
+        assert_eq!(told(&counter), (Some((9, 12)), 0, true));
     }
 
     proptest! {
         #[test]
-        fn where_a_stream_is_cut_makes_no_difference(cuts in proptest::collection::vec(any::<usize>(), 0..12)) {
-            let chat = [CHAT, CHAT_END].concat();
-            let response = [RESPONSE, RESPONSE_END].concat();
-            for (endpoint, whole) in [(Endpoint::ChatCompletions, chat), (Endpoint::Responses, response)] {
-                let whole = whole.as_bytes();
-                prop_assert_eq!(fed(endpoint, &cut(whole, &cuts)), fed(endpoint, &[whole]));
-            }
-        }
-
-        #[test]
-        fn any_bytes_are_taken(bytes: Vec<u8>, cuts in proptest::collection::vec(any::<usize>(), 0..4), line in "data: \\PC*\n") {
+        fn any_bytes_are_taken(name: Vec<u8>, data: Vec<u8>, text in "\\PC*") {
             for endpoint in [Endpoint::ChatCompletions, Endpoint::Responses, Endpoint::AudioTranscriptions] {
-                let whole = [&bytes[..], line.as_bytes()].concat();
-                prop_assert_eq!(fed(endpoint, &cut(&whole, &cuts)), fed(endpoint, &[&whole]));
+                let mut counter = counter(endpoint);
+                counter.event(&name, &data);
+                counter.event(b"", text.as_bytes());
+                let _ = told(&counter);
             }
         }
     }

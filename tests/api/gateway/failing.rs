@@ -222,3 +222,126 @@ fn a_place_at_the_provider_is_waited_for() {
     });
     assert_eq!(bench.upstream.counts().most_active, 1);
 }
+
+fn says(status: u16, body: &serde_json::Value) -> Script {
+    Script::status(status).body("application/json", &body.to_string()).billed(false)
+}
+
+/// Only somebody who pays can mend it.
+#[test]
+fn an_account_without_credit_is_not_asked_again() {
+    let bench = Bench::start();
+    bench.upstream.script("n", hello());
+    let quota = json!({ "error": { "message": "You exceeded your current quota.", "type": "insufficient_quota",
+        "param": null, "code": "insufficient_quota" } });
+    for (status, body) in [
+        (429, quota.clone()),
+        (403, quota.clone()),
+        (429, json!({ "error": { "type": "exceeded_current_quota_error", "message": "no" } })),
+        (400, json!({ "error": { "type": "invalid_request_error", "message": "Your credit balance is too low." } })),
+        (402, json!({ "error": { "message": "Insufficient Balance" } })),
+    ] {
+        let asked = bench.upstream.asked("m");
+        bench.upstream.script("m", says(status, &body));
+        let answer = bench.client.post("/v1/chat/completions", &question());
+        answer.expect(200);
+        assert_eq!((answer.header("x-model-used"), answer.header("x-fallbacks")), (Some("n"), Some("1")), "{body}");
+        assert_eq!(bench.upstream.asked("m"), asked + 1, "{body}");
+    }
+    bench.upstream.usually(says(429, &quota));
+    bench.upstream.script("n", says(429, &quota));
+    let answer = bench.client.post("/v1/chat/completions", &question());
+    let error = answer.openai_error(502, "provider_key_refused", None);
+    assert!(error["error"]["message"].as_str().is_some_and(|text| text.contains("top up")), "{error}");
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    let log = bench.server.log().join("\n");
+    assert!(log.contains("no credit"), "the operator is told");
+}
+
+#[test]
+fn an_overloaded_provider_is_passed_on_with_when_to_come_back() {
+    let bench = Bench::start_with(Setup::real().env("AGENTD_MODELS_ATTEMPTS", "1"));
+    for (script, status, code, after, exactly) in [
+        (Script::status(503), 503, "provider_unavailable", Some("5"), None),
+        (Script::status(503).header("Retry-After", "70"), 503, "provider_unavailable", Some("70"), None),
+        (Script::status(529).header("Retry-After", "1.5"), 529, "provider_unavailable", Some("2"), Some("1500")),
+        (Script::status(429).header("retry-after-ms", "250"), 429, "provider_rate_limited", Some("1"), Some("250")),
+        (Script::status(429).header("Retry-After", "61.0"), 429, "provider_rate_limited", Some("61"), None),
+        (Script::status(500).header("Retry-After", "7"), 502, "provider_failed", Some("7"), None),
+        (Script::status(500), 502, "provider_failed", None, None),
+    ] {
+        bench.upstream.usually(script.clone());
+        let answer = bench.client.post("/v1/chat/completions", &question());
+        answer.openai_error(status, code, None);
+        let told = (answer.header("retry-after"), answer.header("retry-after-ms"));
+        assert_eq!(told, (after, exactly), "{script:?}");
+    }
+}
+
+#[test]
+fn a_pause_with_a_fraction_is_waited_for() {
+    let bench = Bench::start();
+    let began = std::time::Instant::now();
+    bench.upstream.next("m", [Script::status(429).header("Retry-After", "0.7"), hello()]);
+    bench.client.post("/v1/chat/completions", &question()).expect(200);
+    assert!(began.elapsed() >= Duration::from_millis(700));
+    // Who says that it is of no use is not asked again.
+    let asked = bench.upstream.asked("m");
+    bench.upstream.next("m", [Script::status(500).header("X-Should-Retry", "false")]);
+    bench.upstream.script("n", hello());
+    let answer = bench.client.post("/v1/chat/completions", &question());
+    assert_eq!((answer.header("x-model-used"), bench.upstream.asked("m") - asked), (Some("n"), 1));
+}
+
+#[test]
+fn what_the_request_says_is_not_blamed_on_the_key() {
+    let bench = Bench::start();
+    let flagged = json!({ "error": { "code": 403, "message": "Your chosen model requires moderation and your input was \
+        flagged for violence.", "metadata": { "reasons": ["violence"], "flagged_input": "x" } } });
+    bench.upstream.usually(says(403, &flagged));
+    let answer = bench.client.post("/v1/chat/completions", &question());
+    assert_eq!(answer.expect(403), flagged);
+    assert_eq!(bench.upstream.asked("n"), 0);
+    bench.upstream.usually(says(403, &json!({ "error": { "message": "This key may not use this model." } })));
+    bench.client.post("/v1/chat/completions", &question()).openai_error(502, "provider_key_refused", None);
+}
+
+/// The gateway asks for the usage of a stream, and limits the output in the field
+/// that a model is sure to know; who refuses that is asked without, once and for all.
+#[test]
+fn what_the_gateway_adds_does_not_break_a_call() {
+    let bench = Bench::start();
+    let refuse = |text: &str| says(400, &json!({ "error": { "message": text, "type": "invalid_request_error" } }));
+    let mut streamed = super::streamed();
+    let newer = json!({ "model": "default", "messages": [], "max_completion_tokens": 100 });
+    let conflict = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.";
+    let instead =
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+    for (body, complaint, model) in [
+        (streamed.clone(), "Unknown parameter: stream_options", "m"),
+        (newer, conflict, "n"),
+        (question(), instead, "cheap"),
+    ] {
+        let mut body = body;
+        body["model"] = json!(format!("openai/{model}"));
+        bench.upstream.script(model, Script::tokens(1000, 20));
+        bench.upstream.next(model, [refuse(complaint)]);
+        bench.client.post("/v1/chat/completions", &body).expect_text(200);
+        assert_eq!(bench.upstream.asked(model), 2, "{complaint}");
+        let sent = bench.upstream.last_request().json();
+        assert_eq!(sent.get("stream_options"), None, "{complaint}");
+        if model != "m" {
+            assert_eq!((sent.get("max_tokens"), &sent["max_completion_tokens"]), (None, &json!(100)), "{complaint}");
+        }
+        // From now on it is known.
+        bench.client.post("/v1/chat/completions", &body).expect_text(200);
+        assert_eq!(bench.upstream.asked(model), 3, "{complaint}");
+        assert_eq!(bench.upstream.last_request().json(), sent);
+    }
+    // What the client itself has written is its own.
+    streamed["stream_options"] = json!({ "include_usage": true });
+    streamed["model"] = json!("openai/n");
+    bench.upstream.next("n", [refuse("Unknown parameter: stream_options")]);
+    bench.client.post("/v1/chat/completions", &streamed).expect(400);
+    bench.settled();
+}

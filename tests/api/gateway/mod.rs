@@ -1,5 +1,6 @@
 //! The way to language models: chat completions over scripted providers.
 
+mod answers;
 mod bad_input;
 mod cached;
 mod chat;

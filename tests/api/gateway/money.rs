@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Bench, hello, question, set_price};
+use crate::support::raw::Raw;
 use crate::support::upstream::{Gate, Price, Script};
 
 impl Bench {
@@ -128,4 +129,56 @@ fn what_was_spent_is_told_by_model_also_as_csv() {
     let csv = bench.client.get("/v1/usage/spend?by=model&format=csv");
     assert!(csv.expect_text(200).lines().next().is_some_and(|head| head.contains("model")), "{}", csv.text);
     assert_eq!(csv.text.lines().count(), 3);
+}
+
+/// What a provider writes into its cache has a price of its own, and nothing else has that price.
+#[test]
+fn the_cache_is_paid_for_as_the_provider_counts_it() {
+    let bench = Bench::start();
+    let price = json!({ "input_usd_per_million": "1", "cached_input_usd_per_million": "0.1",
+        "cache_write_usd_per_million": "1.25", "output_usd_per_million": "2" });
+    bench.server.admin().put("/admin/models/prices/m", &price).expect(200);
+    for (usage, cost) in [
+        (json!({ "prompt_tokens": 1000, "completion_tokens": 20 }), "0.00104"),
+        (json!({ "prompt_tokens": 1000.0, "completion_tokens": 2e1, "total_tokens": 1020.0 }), "0.00104"),
+        (
+            json!({ "prompt_tokens": 1000, "completion_tokens": 20, "total_tokens": 1020,
+            "prompt_tokens_details": { "cached_tokens": 400, "cache_write_tokens": 500 } }),
+            "0.000805",
+        ),
+        (
+            json!({ "input_tokens": 100, "output_tokens": 20, "cache_read_input_tokens": 400,
+            "cache_creation_input_tokens": 500 }),
+            "0.000805",
+        ),
+        (
+            json!({ "prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 1020,
+            "prompt_tokens_details": { "cached_tokens": 400, "cache_write_tokens": 500 } }),
+            "0.000805",
+        ),
+    ] {
+        let choice = json!({ "index": 0, "message": { "content": "x" }, "finish_reason": "stop" });
+        let answer = json!({ "choices": [choice], "usage": usage }).to_string().replace("\"x\"", "\"x\u{fffd}\"");
+        bench.upstream.script("m", Script::default().body("application/json", &answer));
+        let answered = bench.client.post("/v1/chat/completions", &question());
+        assert_eq!((answered.status, answered.header("x-cost-usd")), (200, Some(cost)), "{usage}");
+        // Also where a byte of the text is not UTF-8; the client gets it as it is.
+        bench.upstream.script("m", Script::default().bytes("application/json", broken(&answer)));
+        let body = question().to_string();
+        let mut raw = Raw::connect(&bench.server.address());
+        raw.send(format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-API-Key: {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            bench.client.key_header(),
+            body.len()
+        ));
+        let head = raw.read_to_end();
+        assert!(head.contains(&format!("x-cost-usd: {cost}\r\n")), "{usage}: {head}");
+    }
+}
+
+/// The same with a byte that no text has.
+fn broken(text: &str) -> Vec<u8> {
+    let place = text.find('\u{fffd}').expect("a place");
+    [&text.as_bytes()[..place], b"\xff", &text.as_bytes()[place + 3..]].concat()
 }

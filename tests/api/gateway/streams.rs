@@ -11,12 +11,12 @@ fn words() -> Script {
 }
 
 /// The data of every event, but for `[DONE]`.
-fn events(text: &str) -> Vec<Value> {
+pub fn events(text: &str) -> Vec<Value> {
     let data = text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
     data.map(|data| serde_json::from_str(data).expect("JSON")).collect()
 }
 
-fn said(events: &[Value]) -> String {
+pub fn said(events: &[Value]) -> String {
     events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect()
 }
 

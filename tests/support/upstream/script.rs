@@ -28,6 +28,9 @@ pub struct Script {
     pub(super) refusal: Option<String>,
     pub(super) extra: Option<Value>,
     pub(super) body: Option<(String, String)>,
+    /// The same in bytes that need not be text.
+    #[serde(skip)]
+    pub(super) bytes: Option<(String, Vec<u8>)>,
     pub(super) fault: Fault,
     pub(super) pieces: Option<usize>,
     pub(super) bill: Option<bool>,
@@ -53,6 +56,7 @@ impl Default for Script {
             refusal: None,
             extra: None,
             body: None,
+            bytes: None,
             fault: Fault::None,
             pieces: None,
             bill: None,
@@ -214,6 +218,16 @@ impl Script {
     /// This body and nothing of its own.
     pub fn body(self, content_type: &str, body: &str) -> Self {
         Self { body: Some((content_type.to_owned(), body.to_owned())), ..self }
+    }
+
+    /// These bytes and nothing of its own. Without a type none is sent.
+    pub fn bytes(self, content_type: &str, bytes: Vec<u8>) -> Self {
+        Self { bytes: Some((content_type.to_owned(), bytes)), ..self }
+    }
+
+    /// These bytes as a stream of events.
+    pub fn events(self, events: &str) -> Self {
+        self.bytes("text/event-stream", events.as_bytes().to_vec())
     }
 
     /// So long before the first byte.

@@ -238,7 +238,7 @@ async fn perform<S: AsyncRead + AsyncWrite + Unpin>(
     let used = answer.used;
     if script.bill.unwrap_or(script.status < 300) {
         // What a stream uses comes on the bill piece by piece.
-        let is_stream = matches!(answer.body, Body::Events(_)) && script.body.is_none();
+        let is_stream = matches!(answer.body, Body::Events(_)) && script.body.is_none() && script.bytes.is_none();
         let by_piece = is_stream && !matches!(script.fault, Fault::HangBefore | Fault::CutBefore);
         let begun = if by_piece { Used { output: 0, reasoning: 0, ..used } } else { used };
         exchange.bill(model, path, begun);
@@ -256,6 +256,9 @@ async fn perform<S: AsyncRead + AsyncWrite + Unpin>(
             return Ok(Then::Cut);
         }
         _ => {}
+    }
+    if let Some((content_type, bytes)) = &script.bytes {
+        return whole(peer, exchange, script, content_type, bytes).await;
     }
     if let Some((content_type, body)) = &script.body {
         return whole(peer, exchange, script, content_type, body.as_bytes()).await;
@@ -282,7 +285,10 @@ async fn plain<S: AsyncRead + AsyncWrite + Unpin>(
 fn head(script: &Script, content_type: &str, length: Option<usize>) -> Vec<u8> {
     use std::io::Write as _;
     let mut head = Vec::with_capacity(256);
-    let _ = write!(head, "HTTP/1.1 {} Scripted\r\nContent-Type: {content_type}\r\n", script.status);
+    let _ = write!(head, "HTTP/1.1 {} Scripted\r\n", script.status);
+    if !content_type.is_empty() {
+        let _ = write!(head, "Content-Type: {content_type}\r\n");
+    }
     for (name, value) in &script.headers {
         let _ = write!(head, "{name}: {value}\r\n");
     }

@@ -67,7 +67,6 @@ pub(in crate::models::responses) fn to_chat(
     logprobs(from, &mut chat);
     if stream {
         chat.insert("stream".into(), true.into());
-        chat.insert("stream_options".into(), json!({ "include_usage": true }));
     }
     Ok(chat)
 }
