@@ -21,6 +21,12 @@ pub struct Service {
 const KEY: &str = "bench-key-of-the-default-tenant";
 const ADMIN: &str = "bench-key-of-the-administrator";
 
+/// The program that is measured: this build, or with `BENCH_AGENTD` another one to
+/// compare it with.
+fn program() -> std::ffi::OsString {
+    std::env::var_os("BENCH_AGENTD").unwrap_or_else(|| env!("CARGO_BIN_EXE_agentd").into())
+}
+
 impl Service {
     /// Starts it on a data folder, with a key for the default tenant.
     pub fn start(data: &Path) -> Self {
@@ -30,7 +36,7 @@ impl Service {
     /// The same with more settings, as variables of its environment.
     pub fn start_with(data: &Path, settings: &[(&str, &str)]) -> Self {
         let start = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_agentd"))
+        let mut child = Command::new(program())
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
             .env("AGENT_API_KEY", KEY)
