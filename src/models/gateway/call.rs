@@ -146,7 +146,8 @@ impl Inner {
 
     /// What the client gets when the last of all providers has failed.
     fn failed(&self, failure: Failure, payer: &Payer, times: &Times) -> Result<Reply, Problem> {
-        let Some((status, body)) = failure.passed else { return Err(failure.problem) };
+        let Some(passed) = failure.passed else { return Err(failure.problem) };
+        let (status, body) = *passed;
         let receipt = Receipt {
             cost: Some(Usd::ZERO),
             model: "".into(),

@@ -10,7 +10,7 @@ const LONGEST: usize = 64 << 10;
 const LONGEST_MESSAGE: usize = 500;
 
 /// Codes by which providers say that the account has no credit, which lasts until
-/// somebody pays: OpenAI, DeepSeek, Moonshot, Alibaba, Volcengine, one-api and
+/// somebody pays: OpenAI, `DeepSeek`, Moonshot, Alibaba, Volcengine, one-api and
 /// those that speak like them.
 const NO_CREDIT: &[&str] = &[
     "accountoverdueerror",

@@ -48,7 +48,7 @@ pub(super) struct Failure {
     pub problem: Problem,
     /// The status and body that the client gets in place of it, where the provider
     /// has said what is wrong with the request.
-    pub passed: Option<(u16, Bytes)>,
+    pub passed: Option<Box<(u16, Bytes)>>,
 }
 
 /// What a provider may want for a call that it has not answered.
@@ -234,7 +234,7 @@ impl Failure {
         let no = No::in_success(complaint.status);
         let failure = Self::refusal(provider, no, &complaint).unwrap_or_else(|| {
             let problem = bad_gateway("provider_failed", &provider.name, "refused the request");
-            let passed = Some((no.status, Bytes::copy_from_slice(body)));
+            let passed = Some(Box::new((no.status, Bytes::copy_from_slice(body))));
             Self { passed, ..Self::made("client_error", Bill::Nothing, Again::No, problem) }
         });
         failure.costing(bill)

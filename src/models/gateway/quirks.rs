@@ -33,7 +33,7 @@ impl Quirks {
             learned.limit = match (sent.limits(), refused) {
                 // Beside each other: the older one is the gateway's own.
                 ([true, true], [true, _]) | ([true, false], [_, true]) => Some(NEWER_LIMIT),
-                ([true, true], [false, true]) | ([false, true], [false, true]) => Some(OLDER_LIMIT),
+                ([_, true], [false, true]) => Some(OLDER_LIMIT),
                 _ => None,
             };
         }

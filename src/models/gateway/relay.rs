@@ -339,7 +339,7 @@ impl Relay {
         self.inlet.close();
         if end == End::Whole {
             // The connection can be used again once the last bytes have been read.
-            let _ = timeout(LAST_WORDS, self.to_the_end()).await;
+            let _ = timeout(LAST_WORDS, self.exhaust()).await;
         }
     }
 
@@ -436,7 +436,7 @@ impl Relay {
         self.events.counter.cut(&self.reader);
     }
 
-    async fn to_the_end(&mut self) {
+    async fn exhaust(&mut self) {
         while let Piece::Some(_) = self.body.piece().await {}
     }
 }

@@ -100,7 +100,9 @@ impl StreamCounter {
         let choices = &members.choices;
         self.seen |= choices.seen;
         self.finished |= choices.finished;
-        choices.said.iter().for_each(|delta| self.keep(delta));
+        for delta in &choices.said {
+            self.keep(delta);
+        }
         self.take_usage(members.usage);
         !choices.any && members.usage.is_some()
     }
@@ -113,11 +115,11 @@ impl StreamCounter {
             let usage = members.response.and_then(Entries::of).and_then(|response| response.get("usage"));
             self.take_usage(usage);
         } else if kind.ends_with(".delta") {
-            members.delta.into_iter().for_each(|delta| self.keep(delta));
+            self.keep_any(members.delta);
         } else if kind == "response.output_item.added" {
             // A call of a function tells its name when it begins.
             let name = members.item.and_then(Entries::of).and_then(|item| item.get("name"));
-            name.into_iter().for_each(|name| self.keep(name));
+            self.keep_any(name);
         }
         false
     }
@@ -126,11 +128,17 @@ impl StreamCounter {
     fn audio(&mut self, members: &Members<'_>) -> bool {
         let kind = members.kind();
         if kind.ends_with("text.delta") {
-            members.delta.into_iter().for_each(|delta| self.keep(delta));
+            self.keep_any(members.delta);
         }
         self.done |= kind.ends_with(".done");
         self.take_usage(members.usage);
         false
+    }
+
+    fn keep_any(&mut self, written: Option<&RawValue>) {
+        if let Some(written) = written {
+            self.keep(written);
+        }
     }
 
     fn keep(&mut self, written: &RawValue) {

@@ -28,9 +28,9 @@ fn only_m(mut body: Value) -> Value {
     body
 }
 
-fn chunk(content: &str, finish: Value) -> String {
+fn chunk(content: &str, finish: impl Into<Value>) -> String {
     let chunk = json!({ "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
-        "choices": [{ "index": 0, "delta": { "content": content }, "finish_reason": finish }] });
+        "choices": [{ "index": 0, "delta": { "content": content }, "finish_reason": finish.into() }] });
     format!("data: {chunk}\n\n")
 }
 
