@@ -1,14 +1,16 @@
 //! What all routes share and that knows no feature: problems, request context
-//! and access log, clients' addresses, JSON bodies, the route table and its
-//! OpenAPI document, pages from elsewhere (CORS), lists, idempotency, SSE frames.
+//! and access log, clients' addresses, values of headers, JSON bodies and what is
+//! wrong with them, the route table and its OpenAPI document, pages from elsewhere
+//! (CORS), lists, idempotency, SSE frames.
 
 mod address;
 pub mod cors;
+pub mod header;
 mod hsts;
 pub mod idempotency;
 mod json;
-pub mod openapi;
 mod local;
+pub mod openapi;
 pub mod page;
 mod problem;
 pub mod query;
