@@ -10,6 +10,7 @@ mod hsts;
 pub mod idempotency;
 mod json;
 mod local;
+mod nearest;
 pub mod openapi;
 pub mod page;
 mod problem;
@@ -27,3 +28,13 @@ pub use problem::{FieldError, OpenAiError, Problem};
 pub use rate::Rate;
 pub use request::{HttpMetrics, KnownCaller, observe};
 pub use route::{Authorise, Guarded, Open, Policy, RouteInfo, Routes};
+
+/// What a part of a path cannot have in it as it is (RFC 3986, section 2.3).
+const RESERVED: percent_encoding::AsciiSet =
+    percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A text as one part of a path.
+#[must_use]
+pub fn path_segment(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, &RESERVED).to_string()
+}
