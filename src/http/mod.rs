@@ -5,6 +5,7 @@
 
 mod address;
 pub mod cors;
+mod explain;
 pub mod header;
 mod hsts;
 pub mod idempotency;
@@ -21,6 +22,7 @@ mod route;
 pub mod sse;
 
 pub use address::{TrustedProxies, client_address, is_forwarded};
+pub use explain::{in_words, json_fault};
 pub use hsts::Hsts;
 pub use json::{AdminJson, BATCH_BODY, BodyLimits, Json, check_json};
 pub use local::LocalPeer;
