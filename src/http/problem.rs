@@ -25,6 +25,8 @@ struct Parts {
     retry_after: Option<u64>,
     /// Whether the same request would be paid for once more.
     paid: bool,
+    /// Whether the same request is refused again as long as nobody changes something.
+    no_retry: bool,
     /// For the log only, never for the client.
     cause: Option<String>,
 }
@@ -92,6 +94,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after: None,
             paid: false,
+            no_retry: false,
             cause: None,
         }))
     }
@@ -209,6 +212,13 @@ impl Problem {
         self
     }
 
+    /// Clients that repeat a request by themselves are told not to.
+    #[must_use]
+    pub fn do_not_retry(mut self) -> Self {
+        self.0.no_retry = true;
+        self
+    }
+
     /// What the log is told besides.
     #[must_use]
     pub fn with_cause(mut self, cause: impl fmt::Display) -> Self {
@@ -311,8 +321,9 @@ impl Problem {
         if let Some(seconds) = parts.retry_after {
             response.insert_header((header::RETRY_AFTER, seconds));
         }
-        if parts.paid {
-            // OpenAI's clients send what failed with 5xx again by themselves, unless they are told this.
+        if parts.paid || parts.no_retry {
+            // OpenAI's clients send what failed with 408, 409, 429 or 5xx again by themselves, unless they are told
+            // this.
             response.insert_header(("X-Should-Retry", "false"));
         }
         if parts.status == StatusCode::UNAUTHORIZED {
