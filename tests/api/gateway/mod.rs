@@ -1,6 +1,7 @@
 //! The way to language models: chat completions over scripted providers.
 
 mod bad_input;
+mod base_url;
 mod cached;
 mod chat;
 mod failing;
