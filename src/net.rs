@@ -43,9 +43,14 @@ impl fmt::Display for Network {
 }
 
 /// Where a web page comes from: scheme, host and port, as browsers send it in
-/// the header `Origin`.
+/// the header `Origin`. Extensions of browsers and desktop shells have schemes of
+/// their own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WebOrigin(String);
+
+/// Schemes whose pages send the origin `null`, or that have no pages.
+const NO_ORIGIN: [&str; 12] =
+    ["about", "blob", "data", "file", "filesystem", "ftp", "ftps", "javascript", "mailto", "view-source", "ws", "wss"];
 
 impl WebOrigin {
     /// Reads an origin. Plain HTTP is for pages on one's own machine only.
@@ -54,22 +59,38 @@ impl WebOrigin {
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = |what: &str| Err(format!("{text:?} {what}; an origin looks like https://app.example.com"));
+        if text.eq_ignore_ascii_case("null") || text.get(..5).is_some_and(|it| it.eq_ignore_ascii_case("file:")) {
+            return Err(format!(
+                "{text:?} cannot be listed: pages of files send the origin null, as every sandboxed page does, so it \
+                 would let any page in; serve the page over https, or over http on localhost"
+            ));
+        }
         let Ok(url) = Url::parse(text) else { return wrong("is no origin") };
         let Some(host) = url.host() else { return wrong("names no host") };
         match url.scheme() {
             "https" => {}
             "http" if is_local(&host) => {}
             "http" => return wrong("is plain HTTP, which is for localhost only"),
-            _ => return wrong("is neither https nor http"),
+            scheme if NO_ORIGIN.contains(&scheme) => return wrong("has a scheme that no page sends as its origin"),
+            _ => {}
         }
         if text.contains('*') {
             return wrong("has a wildcard; name each origin");
         }
-        let more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+        let more = !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some();
         if more || !url.username().is_empty() || url.password().is_some() {
             return wrong("has more than scheme, host and port");
         }
-        Ok(Self(url.origin().ascii_serialization()))
+        if matches!(url.scheme(), "https" | "http") {
+            return Ok(Self(url.origin().ascii_serialization()));
+        }
+        // The URL standard knows no origin of other schemes; browsers and shells that have them send these parts.
+        let host = host.to_string().to_ascii_lowercase();
+        if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~[:]".contains(&byte)) {
+            return wrong("has a host with other characters than letters, digits and -._~");
+        }
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Ok(Self(format!("{}://{host}{port}", url.scheme())))
     }
 
     /// As browsers send it.
@@ -134,6 +155,8 @@ mod tests {
             ("http://localhost:3000", "http://localhost:3000"),
             ("http://[::1]:80", "http://[::1]"),
             ("https://bücher.example", "https://xn--bcher-kva.example"),
+            ("https://tauri.localhost", "https://tauri.localhost"),
+            ("http://tauri.localhost", "http://tauri.localhost"),
         ] {
             assert_eq!(WebOrigin::parse(text).map(|origin| origin.to_string()), Ok(shown.into()), "{text}");
         }
@@ -151,10 +174,52 @@ mod tests {
             "http://localhost.example",
             "ftp://a.example",
             "file:///x",
+            "file://",
+            "FILE://localhost",
+            "NULL",
+            "data:text/html,x",
+            "blob:https://a.example/x",
+            "about:blank",
+            "ws://a.example",
+            "chrome-extension://*",
+            "chrome-extension://",
+            "chrome-extension:abc",
+            "chrome-extension://abc/page.html",
+            "app://u@obsidian.md",
+            "app://a,b",
+            "tauri://localhost?x",
             "https://",
             "https://a.example, https://b.example",
         ] {
             assert!(WebOrigin::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn origins_of_extensions_and_desktop_shells_are_read() {
+        for (text, shown) in [
+            (
+                "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb",
+                "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb",
+            ),
+            (
+                "moz-extension://2C127FA4-62c7-7E4F-90e5-472b45eecfdc/",
+                "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+            ),
+            ("safari-web-extension://E5A3-11", "safari-web-extension://e5a3-11"),
+            ("Tauri://LocalHost", "tauri://localhost"),
+            ("tauri://localhost:1430", "tauri://localhost:1430"),
+            ("capacitor://localhost", "capacitor://localhost"),
+            ("ionic://localhost", "ionic://localhost"),
+            ("app://obsidian.md", "app://obsidian.md"),
+            ("app://.", "app://."),
+            ("vscode-webview://1a2b3c", "vscode-webview://1a2b3c"),
+        ] {
+            assert_eq!(WebOrigin::parse(text).map(|origin| origin.to_string()), Ok(shown.into()), "{text}");
+        }
+        for text in ["null", "file://", "file:///home/me/page.html"] {
+            let fault = WebOrigin::parse(text).expect_err(text);
+            assert!(fault.contains("serve the page over https"), "{fault}");
         }
     }
 

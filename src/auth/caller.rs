@@ -4,11 +4,12 @@ use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::HeaderMap;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev, web};
 
 use super::admin::signed_in;
 use super::{Auth, KeyEntry, Role, Scope, Tenant, local};
+use crate::http::header::credentials;
 use crate::http::{Authorise, KnownCaller, Policy, Problem, client_address, is_forwarded};
 
 /// A tenant's key with scope `S`.
@@ -95,9 +96,7 @@ fn presented_key(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    credentials(headers, "bearer")
 }
 
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

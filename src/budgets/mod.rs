@@ -289,7 +289,7 @@ impl Budgets {
             _ if exhausted.resets_at.is_some() => "try again then, ask for less, or ask the administrator for more",
             _ => "ask for less, such as a shorter answer, or ask the administrator to raise the limit",
         };
-        let problem = Problem::new(status, EXCEEDED, exhausted.to_string()).with_hint(hint);
+        let problem = Problem::new(status, EXCEEDED, exhausted.to_string()).with_hint(hint).do_not_retry();
         match exhausted.resets_at {
             Some(at) => problem.with_retry_after(at.since(self.0.clock.now()).as_secs().saturating_add(1)),
             None => problem,

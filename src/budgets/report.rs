@@ -12,6 +12,7 @@ use super::Budgets;
 use super::sql::{self, Group, Reported};
 use crate::auth::{Admin, Caller, UsageRead};
 use crate::db::Tx;
+use crate::http::header::prefers;
 use crate::http::openapi::{Answer, Operation};
 use crate::http::query::Query;
 use crate::http::{Problem, Routes};
@@ -147,7 +148,7 @@ impl Asked {
             None => accepts_csv(request),
             Some("json") => false,
             Some("csv") => true,
-            Some(_) => return Err(Problem::invalid("?format", "must be json or csv")),
+            Some(_) => return Err(Problem::invalid("?format", "must be one of json, csv")),
         };
         query.finish(&["from", "to", "by", "format"])?;
         if from > to {
@@ -184,8 +185,7 @@ fn groups(text: &str) -> Result<Vec<Group>, Problem> {
 }
 
 fn accepts_csv(request: &HttpRequest) -> bool {
-    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    accept.split(',').any(|kind| kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/csv"))
+    prefers(request.headers(), "text/csv", "application/json")
 }
 
 async fn own(caller: Caller<UsageRead>, budgets: Service, request: HttpRequest) -> Result<HttpResponse, Problem> {

@@ -186,6 +186,11 @@ fn rows(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|rows| *rows > 0).ok_or_else(|| "must be a number of rows, 1 or more".into())
 }
 
+/// A number of something, said to be wrong in words that people use.
+fn count<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "must be a whole number, 0 or more".into())
+}
+
 /// A span, written as in the configuration.
 fn span(text: &str) -> Result<Duration, String> {
     parse_span(text).ok_or_else(|| "must be a span such as 500ms, 30s, 5m, 2h or 7d".into())

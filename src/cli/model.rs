@@ -91,7 +91,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 body["api_key"] = key(path)?.into();
             }
             let request = service.request(Method::PUT, &format!("/admin/models/providers/{}", part(name)?));
-            print_one(&service.send(request.json(&body)).await?, json, &PROVIDER)
+            let answer = service.send(request.json(&body)).await?;
+            let mut provider: Value = read(&answer)?;
+            warn(&provider);
+            provider.as_object_mut().and_then(|fields| fields.remove("warnings"));
+            print_one(if json { answer } else { provider.to_string() }.as_str(), json, &PROVIDER)
         }
         Verb::Route { alias, targets } => {
             let targets = targets.iter().map(|target| split(target)).collect::<Result<Vec<_>, _>>()?;
@@ -127,10 +131,18 @@ async fn list(service: &Service, json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     say!("{}", table(&providers, &PROVIDERS));
+    providers.iter().for_each(warn);
     if !routes.is_empty() {
         say!("\n{}", table(&routes, &ROUTES));
     }
     Ok(())
+}
+
+/// Says what is probably wrong with a provider, where it does not disturb who reads the answer.
+fn warn(provider: &Value) {
+    for warning in provider["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        eprintln!("warning: {}: {}", field(provider, "name"), plain(warning));
+    }
 }
 
 /// Which of a provider's models are left alone.

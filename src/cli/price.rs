@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::control::{Control, Service, read};
 use super::failure::Failure;
 use super::output::{Column, field, print_one, table};
+use crate::http::path_segment;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -76,13 +77,13 @@ struct Price {
     #[arg(long, value_name = "USD")]
     call: Option<String>,
     /// Tokens that input and output may have together
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::count::<u64>)]
     context_tokens: Option<u64>,
     /// Tokens that one output may have
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::count::<u64>)]
     output_tokens: Option<u64>,
     /// Tokens that an image counts as, at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::count::<u64>)]
     image_tokens: Option<u64>,
     /// The moment that it counts from, in RFC 3339; from ever when left out
     #[arg(long, value_name = "TIME")]
@@ -180,10 +181,5 @@ fn origin(row: &Value) -> String {
 
 /// Where a model's price is; names have slashes in them.
 fn path(model: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    let part: String = model
-        .bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect();
-    format!("/admin/models/prices/{part}")
+    format!("/admin/models/prices/{}", path_segment(model))
 }

@@ -7,6 +7,7 @@
 mod acme;
 mod agent;
 mod backup;
+mod base_url;
 mod budget;
 mod callers;
 mod credentials;
@@ -34,6 +35,7 @@ use std::path::PathBuf;
 pub use acme::{AcmeSection, CertName, ChallengeKind, https_address};
 pub use agent::{AgentSection, Planner};
 pub use backup::{BackupSection, Recipient};
+pub use base_url::BaseUrl;
 pub use budget::{BudgetSection, BudgetWindow};
 pub use callers::{CorsSection, LimitsSection, Origins};
 pub use edit::{EditError, FileEdit};

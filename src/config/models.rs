@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use url::Url;
-
+use super::base_url::BaseUrl;
 use super::reader::Reader;
 use super::sections::{Secret, aliased, key};
 use super::setting::{OrOff, Setting};
@@ -46,7 +45,7 @@ pub struct ModelsSection {
     /// The key of the provider `openai`.
     pub openai_api_key: Secret,
     /// Where it is, with the path that its routes are below.
-    pub openai_base_url: Option<Url>,
+    pub openai_base_url: Option<BaseUrl>,
     /// What the alias `default` stands for.
     pub default_model: Option<String>,
     /// What the alias `low-cost` stands for.
@@ -132,6 +131,9 @@ impl ModelsSection {
         }
         if !(1..=10).contains(&self.attempts) {
             reader.fault_at_key("models.attempts", "models.attempts must be from 1 to 10".into());
+        }
+        if let Some(doubt) = self.openai_base_url.as_ref().and_then(BaseUrl::doubt) {
+            reader.warn(format!("models.openai_base_url: {doubt}"));
         }
         match self.openai_api_key.resolve() {
             // It is sent as a header.

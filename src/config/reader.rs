@@ -157,7 +157,8 @@ impl<'a> Reader<'a> {
         match T::parse(&text) {
             Some(value) => Some((value, origin)),
             None => {
-                self.fault(&origin, format!("{} must be {}", key.path, T::EXPECTED));
+                let why = T::why(&text).unwrap_or_else(|| format!("must be {}", T::EXPECTED));
+                self.fault(&origin, format!("{} {why}", key.path));
                 None
             }
         }

@@ -16,6 +16,11 @@ pub(super) trait Setting: Sized {
 
     fn parse(text: &str) -> Option<Self>;
 
+    /// What is wrong with a text that cannot be read, where more can be said than what is expected.
+    fn why(_text: &str) -> Option<String> {
+        None
+    }
+
     /// As `check --show` shows it.
     fn show(&self) -> String;
 }
@@ -257,8 +262,13 @@ impl Setting for WebOrigin {
 
 impl Setting for Origins {
     const EXPECTED: &'static str =
-        "* or origins such as https://app.example.com: scheme, host and port, http for localhost only";
+        "* or origins such as https://app.example.com or chrome-extension://ID, with http for localhost only";
     const LIST: bool = true;
+
+    fn why(text: &str) -> Option<String> {
+        let wrong = text.split(',').map(str::trim).find_map(|origin| WebOrigin::parse(origin).err())?;
+        Some(format!("must be {}: {wrong}", Self::EXPECTED))
+    }
 
     fn parse(text: &str) -> Option<Self> {
         if text.trim() == "*" { Some(Self::Any) } else { List::parse(text).map(|List(origins)| Self::Listed(origins)) }

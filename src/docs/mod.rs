@@ -1,6 +1,6 @@
 //! The interface told to those who use it: `/openapi.json` for programs,
-//! `/docs` for people. Both are made of the route table, once, when somebody
-//! first asks; the page loads nothing from another host.
+//! `/docs` for people, and `/`, which leads to them. The documents are made of the
+//! route table, once, when somebody first asks; the page loads nothing from another host.
 
 mod html;
 mod page;
@@ -8,24 +8,39 @@ mod schema;
 
 use std::sync::{Arc, OnceLock};
 
-use actix_web::http::header::{self, ETag, EntityTag, Header as _, IfNoneMatch};
+use actix_web::http::header::{self, ETag, EntityTag};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::json;
 
+use crate::http::header::{none_match, prefers};
 use crate::http::openapi::{Answer, Operation};
 use crate::http::{Open, Routes};
+
+const DOCS: &str = "/docs";
+const OPENAPI: &str = "/openapi.json";
 
 /// The routes of this room.
 #[must_use]
 pub fn routes() -> Routes {
     Routes::of("Documents", "This interface, told to programs and to people.")
-        .with(Method::GET, "/openapi.json", openapi, |it| {
+        .with(Method::GET, "/", root, |it| {
+            it.named("getRoot", "Find the documents")
+                .about(
+                    "Leads browsers to `/docs`: clients whose `Accept` prefers `text/html` to `application/json`. Others \
+                     are told where the documents are.",
+                )
+                .answer(StatusCode::OK, Answer::json::<Root>("What answers here, and where its documents are."))
+                .answer(StatusCode::SEE_OTHER, Answer::empty("The page for people.").header("Location"))
+        })
+        .with(Method::GET, OPENAPI, openapi, |it| {
             let answer = Answer::json::<serde_json::Value>("The document.");
             file(it.named("getOpenApi", "This interface in OpenAPI 3.1"), answer)
         })
-        .with(Method::GET, "/docs", page, |it| {
+        .with(Method::GET, DOCS, page, |it| {
             asset(it.named("getDocs", "This interface as a page for people"), "text/html")
         })
         .with(Method::GET, "/docs/style.css", style, |it| {
@@ -106,11 +121,7 @@ impl File {
     }
 
     fn answer(&self, request: &HttpRequest) -> HttpResponse {
-        let known = match IfNoneMatch::parse(request) {
-            Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|tag| tag.weak_eq(&self.tag)),
-            Ok(IfNoneMatch::Any) => request.headers().contains_key(header::IF_NONE_MATCH),
-            Err(_) => false,
-        };
+        let known = none_match(request.headers(), self.tag.tag());
         let mut response = HttpResponse::build(if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
         response
             .insert_header(ETag(self.tag.clone()))
@@ -129,6 +140,28 @@ impl File {
 }
 
 type Service = web::Data<Docs>;
+
+/// What answers here, and where its documents are.
+#[derive(Serialize, JsonSchema)]
+struct Root {
+    #[schemars(extend("const" = "agentd"))]
+    name: &'static str,
+    version: &'static str,
+    /// The path of the page for people.
+    docs: &'static str,
+    /// The path of the OpenAPI document.
+    openapi: &'static str,
+}
+
+async fn root(_: Open, request: HttpRequest) -> HttpResponse {
+    let for_people = prefers(request.headers(), "text/html", "application/json");
+    let mut answer = if for_people { HttpResponse::SeeOther() } else { HttpResponse::Ok() };
+    answer.insert_header((header::VARY, "Accept")).insert_header((header::CACHE_CONTROL, "no-cache"));
+    if for_people {
+        return answer.insert_header((header::LOCATION, DOCS)).finish();
+    }
+    answer.json(Root { name: "agentd", version: env!("CARGO_PKG_VERSION"), docs: DOCS, openapi: OPENAPI })
+}
 
 async fn openapi(_: Open, docs: Service, request: HttpRequest) -> HttpResponse {
     docs.made().openapi.answer(&request)

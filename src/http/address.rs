@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, web};
 
+use super::header::{split, unquote};
 use crate::net::Network;
 
 /// Proxies whose word on a client's address counts.
@@ -107,39 +108,6 @@ fn forwarded(line: &str) -> Vec<Option<IpAddr>> {
         node(&found?)
     };
     elements.into_iter().map(element).collect()
-}
-
-/// Splits outside quotes; `None` when a quote does not end.
-fn split(text: &str, at: char) -> Option<Vec<&str>> {
-    let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
-    for (place, character) in text.char_indices() {
-        match character {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            _ if character == at && !quoted => {
-                parts.push(&text[start..place]);
-                start = place + at.len_utf8();
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[start..]);
-    (!quoted).then_some(parts)
-}
-
-/// A token, or what stands in the quotes of a quoted string.
-fn unquote(value: &str) -> Option<String> {
-    let Some(inner) = value.strip_prefix('"') else { return (!value.contains('"')).then(|| value.to_owned()) };
-    let mut text = String::new();
-    let mut characters = inner.chars();
-    loop {
-        match characters.next()? {
-            '\\' => text.push(characters.next()?),
-            '"' => return characters.next().is_none().then_some(text),
-            character => text.push(character),
-        }
-    }
 }
 
 /// An address, with or without a port and the brackets of IPv6.

@@ -20,14 +20,14 @@ use crate::net::WebOrigin;
 /// What pages may read beside the few headers that they always may.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id, Location, Retry-After, \
-     Idempotency-Replayed, Age, X-Cost-Usd, X-Budget-Remaining-Usd, X-Model-Used, X-Fallbacks, X-Agentd-Overhead-Ms",
+     X-Should-Retry, Idempotency-Replayed, Age, X-Cost-Usd, X-Budget-Remaining-Usd, X-Model-Used, X-Fallbacks, X-Agentd-Overhead-Ms",
 );
 
 /// Bytes of an origin that can be on a list: scheme, host name (RFC 1035: 253)
 /// and port.
 const LONGEST_ORIGIN: usize = 300;
 
-/// Among a resource's data: pages from elsewhere may call it.
+/// Among a resource's data, or a request's where there is no resource: pages from elsewhere may call it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ForPages;
 
@@ -74,6 +74,9 @@ impl Cors {
             Origins::Listed(_) if origin.len() > LONGEST_ORIGIN => return false,
             Origins::Listed(origins) => origins,
         };
+        // Schemes and hosts have no case, and not every shell writes them in lower case as the web does.
+        let origin = origin.to_ascii_lowercase();
+        let origin = origin.as_str();
         if listed.iter().any(|listed| listed.as_str() == origin) {
             return true;
         }
@@ -104,7 +107,7 @@ impl Cors {
     /// Tells the browser on every answer of a resource for pages whether the
     /// page may read it.
     pub(super) fn finish(&self, response: &mut ServiceResponse) {
-        if response.request().app_data::<ForPages>().is_none() || !self.is_used() {
+        if !is_for_pages(response.request()) || !self.is_used() {
             return;
         }
         let tenant = response.request().extensions().get::<KnownCaller>().map(|caller| caller.no);
@@ -149,16 +152,23 @@ impl Cors {
 /// requests with credentials, nor ever for `Authorization`.
 fn allowed_headers(settings: &CorsSection, asked: &HeaderMap) -> Option<HeaderValue> {
     match &settings.headers {
-        None => asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned(),
+        None => {
+            let names = super::header::list(asked, header::ACCESS_CONTROL_REQUEST_HEADERS);
+            HeaderValue::from_str(&names.join(",")).ok().filter(|names| !names.is_empty())
+        }
         Some(own) => HeaderValue::from_str(&own.join(", ")).ok(),
     }
+}
+
+fn is_for_pages(request: &HttpRequest) -> bool {
+    request.app_data::<ForPages>().is_some() || request.extensions().contains::<ForPages>()
 }
 
 /// The answer to a browser that asks before; `None` for any other request.
 pub(super) fn preflight(request: &HttpRequest, methods: &[Method]) -> Option<Result<HttpResponse, Problem>> {
     const ASKED: HeaderName = header::ACCESS_CONTROL_REQUEST_METHOD;
     let asks = request.method() == Method::OPTIONS && request.headers().contains_key(ASKED);
-    if !asks || origin(request).is_none() || request.app_data::<ForPages>().is_none() {
+    if !asks || origin(request).is_none() || !is_for_pages(request) {
         return None;
     }
     Some(request.app_data::<web::Data<Cors>>()?.preflight(request, methods))
@@ -178,8 +188,12 @@ fn origin(request: &HttpRequest) -> Option<&str> {
 /// Browsers name the origin also when a page calls the service that it came from.
 fn is_own(request: &HttpRequest, origin: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    // A shell's origin may have the same host, and is not the service's.
+    if !["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web)) {
+        return false;
+    }
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let default_port = if scheme == "https" { ":443" } else { ":80" };
+    let default_port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
     let bare = |name: &str| name.strip_suffix(default_port).unwrap_or(name).to_ascii_lowercase();
     host.is_some_and(|host| bare(host) == bare(authority))
 }

@@ -4,15 +4,18 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header;
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev, web};
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::{FromRequest, HttpRequest, dev, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
+use schemars::JsonSchema;
 use serde::de::{self, DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{FieldError, Problem};
+use super::Problem;
+use super::explain::{explain, no_object};
+use super::header::{content_coding, content_type};
 
 /// What a body may be.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +29,9 @@ pub struct BodyLimits {
 /// Arrays and objects inside one another, at most. What is accepted here can
 /// be read by every recursive reader behind it.
 const MAX_DEPTH: usize = 64;
+
+/// The byte order mark in UTF-8.
+const MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// The limit of a body that is held to the service's setting.
 const AS_CONFIGURED: usize = 0;
@@ -41,14 +47,14 @@ pub const BATCH_BODY: usize = 16 << 20;
 pub struct Json<T, const MAX: usize = AS_CONFIGURED> {
     /// What was sent.
     pub value: T,
-    /// The bytes as they came, for fingerprints.
+    /// The bytes as they came but for a byte order mark, for fingerprints.
     pub bytes: Bytes,
 }
 
 /// A body on a route of the administrator.
 pub type AdminJson<T> = Json<T, ADMIN_BODY>;
 
-impl<T: DeserializeOwned + 'static, const MAX: usize> FromRequest for Json<T, MAX> {
+impl<T: DeserializeOwned + JsonSchema + 'static, const MAX: usize> FromRequest for Json<T, MAX> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
@@ -59,6 +65,7 @@ impl<T: DeserializeOwned + 'static, const MAX: usize> FromRequest for Json<T, MA
             let limits = admitted?;
             let read = tokio::time::timeout(limits.time, collect(payload, limits.bytes));
             let bytes = read.await.unwrap_or_else(|_| Err(too_slow(limits.time)))?;
+            let bytes = without_mark(bytes);
             let value = parse(&bytes)?;
             Ok(Self { value, bytes })
         }
@@ -73,21 +80,19 @@ fn admit(request: &HttpRequest, own: usize) -> Result<BodyLimits, Problem> {
     if own != AS_CONFIGURED {
         limits.bytes = own;
     }
-    if let Ok(Some(kind)) = request.mime_type() {
-        let json = kind.subtype() == "json" || kind.suffix().is_some_and(|suffix| suffix == "json");
+    if let Some(kind) = content_type(request.headers()) {
         // curl -d says "form" when nobody tells it otherwise, so only what is
         // plainly something else is refused; the bytes must be JSON anyway.
-        if !json && kind.type_() != "text" && kind.essence_str() != "application/x-www-form-urlencoded" {
+        if !kind.is_json() && kind.kind != "text" && !kind.is("application/x-www-form-urlencoded") {
             let detail = format!("the body is {kind}, this route takes application/json");
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
         }
     }
-    let encoding = request.headers().get(header::CONTENT_ENCODING);
-    if let Some(encoding) = encoding.filter(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if let Some(encoding) = content_coding(request.headers()) {
         let detail = format!("the body is encoded as {encoding:?}; send it as it is");
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
     }
-    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = request.headers().get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > limits.bytes) {
         return Err(too_large(limits.bytes));
@@ -123,62 +128,30 @@ pub fn check_json(bytes: &[u8]) -> Result<(), Problem> {
     check_escapes(bytes)
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+/// Without the mark that some programs write before UTF-8, which a reader may skip (RFC 8259, section 8.1).
+fn without_mark(bytes: Bytes) -> Bytes {
+    if bytes.starts_with(MARK) { bytes.slice(MARK.len()..) } else { bytes }
+}
+
+fn parse<T: DeserializeOwned + JsonSchema>(bytes: &[u8]) -> Result<T, Problem> {
+    if let Some(encoding) = other_encoding(bytes) {
+        let detail = format!("the body is written in {encoding}; send JSON in UTF-8");
+        return Err(Problem::bad_request("malformed_json", detail));
+    }
     check_json(bytes)?;
     let value = serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, &error))?;
-    // An array would be taken for the fields in their order.
-    if bytes.trim_ascii_start().starts_with(b"[") {
-        let error = FieldError { pointer: String::new(), detail: "must be an object, not an array".into() };
-        return Err(Problem::bad_request("invalid_request", "the body must be an object, not an array")
-            .with_errors(vec![error]));
-    }
-    Ok(value)
+    no_object(bytes).map_or(Ok(value), Err)
 }
 
-/// Reads again, slowly, to find the path of the fault.
-fn explain<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Problem {
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Problem::bad_request("malformed_json", "the body is empty; a JSON object is expected");
-    }
-    if error.is_syntax() || error.is_eof() {
-        return Problem::bad_request("malformed_json", format!("the body is not JSON: {error}"));
-    }
-    let reader = &mut serde_json::Deserializer::from_slice(bytes);
-    match serde_path_to_error::deserialize::<_, T>(reader) {
-        Ok(_) => Problem::bad_request("malformed_json", format!("the body is not JSON: {error}")),
-        Err(found) => {
-            let mut detail = found.inner().to_string();
-            if let Some(place) = detail.rfind(" at line ") {
-                detail.truncate(place);
-            }
-            let mut pointer = pointer(found.path());
-            // serde reports an unknown field at the object that holds it.
-            if let Some(name) = detail.strip_prefix("unknown field `")
-                && let Some((name, _)) = name.split_once('`')
-                && !pointer.ends_with(&format!("/{name}"))
-            {
-                pointer = format!("{pointer}/{}", escape(name));
-            }
-            let code = if detail.starts_with("unknown field") { "unknown_field" } else { "invalid_request" };
-            let error = FieldError { pointer, detail };
-            Problem::bad_request(code, error.to_string()).with_errors(vec![error])
+/// Encodings of Unicode with wider units, by their marks, or by the zeros that JSON in UTF-8 does not begin with.
+fn other_encoding(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] | [0, 0, 0, 1..=255, ..] | [1..=255, 0, 0, 0, ..] => {
+            Some("UTF-32")
         }
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, 1..=255, ..] | [1..=255, 0, ..] => Some("UTF-16"),
+        _ => None,
     }
-}
-
-/// A JSON pointer (RFC 6901).
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    let segment = |segment: &Segment| match segment {
-        Segment::Seq { index } => Some(format!("/{index}")),
-        Segment::Map { key } => Some(format!("/{}", escape(key))),
-        Segment::Enum { .. } | Segment::Unknown => None,
-    };
-    path.iter().filter_map(segment).collect()
-}
-
-fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }
 
 /// Counts brackets outside strings. Runs over every body, so it does nothing else.
@@ -289,7 +262,7 @@ fn too_slow(limit: Duration) -> Problem {
 mod tests {
     use super::*;
 
-    #[derive(Debug, serde::Deserialize)]
+    #[derive(Debug, serde::Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     #[expect(dead_code, reason = "only its reading is tested")]
     struct Sample {
@@ -297,7 +270,7 @@ mod tests {
         inner: Option<Inner>,
     }
 
-    #[derive(Debug, serde::Deserialize)]
+    #[derive(Debug, serde::Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     #[expect(dead_code, reason = "only its reading is tested")]
     struct Inner {
@@ -314,10 +287,39 @@ mod tests {
         assert!(fault(r#"{"name":"a","nmae":1}"#).starts_with("unknown_field: /nmae: unknown field"));
         assert!(fault(r#"{"name":"a","inner":{"list":[1,2,"x"]}}"#).contains(r#"["/inner/list/2"]"#));
         assert!(fault(r#"{"name":"a","inner":{"list":[],"a/b":1}}"#).contains("/inner/a~1b"));
-        assert!(fault(r#"{"name":5}"#).starts_with("invalid_request: /name: invalid type"));
+        assert!(fault(r#"{"name":5}"#).starts_with("invalid_request: /name: must be a string"));
         assert!(fault("{").starts_with("malformed_json"));
         assert!(fault(" ").contains("the body is empty"));
-        assert!(fault(r#"{"inner":null}"#).contains("missing field `name`"));
+        assert_eq!(fault(r#"{"inner":null}"#), r#"invalid_request: /name: is missing ["/name"]"#);
+    }
+
+    #[test]
+    fn a_body_is_an_object() {
+        for (body, what) in [("[]", "an array"), ("null", "null"), ("5", "a number"), ("\"x\"", "a string")] {
+            let fault = parse::<serde_json::Value>(body.as_bytes()).expect_err(body).to_string();
+            assert_eq!(fault, format!("invalid_request: the body must be an object, not {what}"));
+        }
+    }
+
+    #[test]
+    fn a_mark_before_the_body_is_skipped_and_another_encoding_is_named() {
+        let body = r#"{"name":"a"}"#;
+        let marked = without_mark(Bytes::from([MARK, body.as_bytes()].concat()));
+        assert_eq!(marked, body, "fingerprints are those of the body without it");
+        let units = body.encode_utf16();
+        let wide =
+            |mark: &[u8], unit: fn(u16) -> Vec<u8>| [mark, &units.clone().flat_map(unit).collect::<Vec<_>>()].concat();
+        for (bytes, encoding) in [
+            (wide(b"\xFF\xFE", |unit| unit.to_le_bytes().into()), "UTF-16"),
+            (wide(b"\xFE\xFF", |unit| unit.to_be_bytes().into()), "UTF-16"),
+            (wide(b"", |unit| unit.to_le_bytes().into()), "UTF-16"),
+            (wide(b"", |unit| unit.to_be_bytes().into()), "UTF-16"),
+            (wide(b"", |unit| u32::from(unit).to_le_bytes().into()), "UTF-32"),
+            (wide(b"\0\0\xFE\xFF", |unit| u32::from(unit).to_be_bytes().into()), "UTF-32"),
+        ] {
+            let fault = parse::<Sample>(&bytes).expect_err("it is refused").to_string();
+            assert!(fault.contains(&format!("written in {encoding}; send JSON in UTF-8")), "{fault}");
+        }
     }
 
     #[test]

@@ -26,10 +26,7 @@ impl PageRequest {
     /// # Errors
     /// When one of them is not what a list gave out.
     pub fn take(query: &mut Query) -> Result<Self, Problem> {
-        let limit = query.value::<usize>("limit", "a number of rows")?.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(Problem::invalid("?limit", format!("must be from 1 to {MAX_LIMIT}")));
-        }
+        let limit = query.whole("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
         let cursor = query.text("cursor");
         let after = cursor.map(|cursor| decode(&cursor)).transpose()?;
         Ok(Self { limit, after })

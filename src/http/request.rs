@@ -8,11 +8,11 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage as _, HttpResponse, web};
+use actix_web::{HttpMessage as _, web};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::cors::Cors;
-use super::route::{OpenAiErrors, WrongMethod};
+use super::route::{WrongMethod, has_openai_errors, path_of};
 use super::{Hsts, LocalPeer, Problem, Rate, client_address};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -140,35 +140,34 @@ fn finish_error(response: &mut ServiceResponse, id: &str) -> Option<String> {
     if status.as_u16() < 400 {
         return None;
     }
-    let (body, cause) = if let Some(error) = response.response().error() {
-        if let Some(problem) = error.as_error::<Problem>() {
-            let openai = response.request().app_data::<OpenAiErrors>().is_some();
-            let body = if openai { problem.openai_response() } else { problem.response(id) };
-            (body, problem.cause().map(str::to_owned))
-        } else if let Some(wrong) = error.as_error::<WrongMethod>() {
-            (wrong.response(id), None)
-        } else {
-            foreign_error(status, error, id)
-        }
+    let error = response.response().error()?;
+    let openai = has_openai_errors(response.request());
+    let answer = |problem: &Problem| {
+        let body = if openai { problem.openai_response() } else { problem.response(id) };
+        (body, problem.cause().map(str::to_owned))
+    };
+    let (body, cause) = if let Some(problem) = error.as_error::<Problem>() {
+        answer(problem)
+    } else if let Some(wrong) = error.as_error::<WrongMethod>() {
+        (wrong.response(id, openai), None)
     } else {
-        return None;
+        answer(&foreign_error(status, error))
     };
     *response.response_mut() = body;
     cause
 }
 
 /// An error of the framework, such as a path parameter that is no id.
-fn foreign_error(status: StatusCode, error: &actix_web::Error, id: &str) -> (HttpResponse, Option<String>) {
-    let problem = if status.is_server_error() {
+fn foreign_error(status: StatusCode, error: &actix_web::Error) -> Problem {
+    if status.is_server_error() {
         Problem::internal(error)
     } else {
         Problem::new(status, "bad_request", error.to_string())
-    };
-    (problem.response(id), problem.cause().map(str::to_owned))
+    }
 }
 
 fn count(metrics: &HttpMetrics, response: &ServiceResponse, seconds: f64) {
-    let pattern = response.request().match_pattern();
+    let pattern = response.request().match_pattern().map(path_of);
     let route = pattern.as_deref().unwrap_or("none");
     let method = bounded_method(response.request().method().as_str());
     metrics.requests.with_label_values(&[method, route, response.status().as_str()]).inc();

@@ -7,8 +7,9 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use actix_web::http::{Method, StatusCode, header};
-use actix_web::{Error, FromRequest, Handler, HttpRequest, HttpResponse, Responder, dev, web};
+use actix_web::{Error, FromRequest, Handler, HttpMessage as _, HttpRequest, HttpResponse, Responder, dev, web};
 
+use super::nearest::{Meant, Paths};
 use super::openapi::{self, Describe, Operation};
 use super::{Problem, cors};
 
@@ -98,11 +99,26 @@ pub(super) struct Entry {
     pub(super) operation: Option<Operation>,
     /// Whether its errors have the form that clients of `OpenAI`'s interface read.
     pub(super) openai: bool,
+    /// Whether the last parameter of its path also takes slashes.
+    tail: bool,
 }
 
-/// Among a resource's data: its errors have `OpenAI`'s form.
+/// Among a resource's data, or a request's where there is no resource: its errors have `OpenAI`'s form.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpenAiErrors;
+
+/// Whether the errors of a request have `OpenAI`'s form.
+pub(super) fn has_openai_errors(request: &HttpRequest) -> bool {
+    request.app_data::<OpenAiErrors>().is_some() || request.extensions().contains::<OpenAiErrors>()
+}
+
+/// How the pattern of a parameter that takes slashes ends.
+const TAIL: &str = ":.+}";
+
+/// A pattern of the router as the table has it.
+pub(super) fn path_of(pattern: String) -> String {
+    if pattern.ends_with(TAIL) { pattern.replace(TAIL, "}") } else { pattern }
+}
 
 /// A line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,8 +178,16 @@ impl Routes {
     {
         let make: MakeRoute = Arc::new(move |method| web::route().method(method).to(handler.clone()));
         let tag = self.tags.first().map_or("", |(tag, _)| tag);
-        let entry =
-            |method, make| Entry { method, path, policy: Args::POLICY, make, tag, operation: None, openai: false };
+        let entry = |method, make| Entry {
+            method,
+            path,
+            policy: Args::POLICY,
+            make,
+            tag,
+            operation: None,
+            openai: false,
+            tail: false,
+        };
         if method == Method::GET {
             self.entries.push(entry(Method::HEAD, make.clone()));
         }
@@ -176,6 +200,14 @@ impl Routes {
     #[must_use]
     pub fn with_openai_errors(mut self) -> Self {
         self.entries.iter_mut().for_each(|entry| entry.openai = true);
+        self
+    }
+
+    /// The last parameter of the path that was added last also takes slashes: names of models have them.
+    #[must_use]
+    pub fn tail(mut self) -> Self {
+        let path = self.entries.last().map(|entry| entry.path);
+        self.entries.iter_mut().filter(|entry| Some(entry.path) == path).for_each(|entry| entry.tail = true);
         self
     }
 
@@ -219,16 +251,23 @@ impl Routes {
         // The router tries paths one after the other: those without parameters
         // are compared as text, so they come first.
         let (fixed, varying): (Vec<_>, Vec<_>) = by_path.into_iter().partition(|(path, _)| !path.contains('{'));
+        let mut paths = Paths::default();
         for (path, entries) in fixed.into_iter().chain(varying) {
+            let openai = entries.iter().any(|entry| entry.openai);
+            let tail = entries.iter().any(|entry| entry.tail);
+            paths.add(path, openai, tail);
             let allowed: Vec<_> = entries.iter().map(|entry| entry.method.as_str()).collect();
             let methods: Arc<[Method]> = entries.iter().map(|entry| entry.method.clone()).collect();
             let allowed = allowed.join(", ");
-            let mut resource = web::resource(path);
+            let mut resource = match path.strip_suffix('}').filter(|_| tail) {
+                Some(path) => web::resource(format!("{path}{TAIL}")),
+                None => web::resource(path),
+            };
             // The administrator and the metrics are not for web pages.
             if entries.iter().all(|entry| matches!(entry.policy, Policy::Open | Policy::Tenant(_))) {
                 resource = resource.app_data(cors::ForPages);
             }
-            if entries.iter().any(|entry| entry.openai) {
+            if openai {
                 resource = resource.app_data(OpenAiErrors);
             }
             for entry in entries {
@@ -237,12 +276,31 @@ impl Routes {
             let other = move |request: HttpRequest| ready(other_method(&request, &methods, &allowed));
             config.service(resource.default_service(web::to(other)));
         }
-        config.default_service(web::to(|| ready(no_route())));
+        let paths = Arc::new(paths);
+        config.default_service(web::to(move |request: HttpRequest| ready(no_route(&request, &paths))));
     }
 }
 
-fn no_route() -> Result<HttpResponse, Problem> {
-    Err(Problem::new(StatusCode::NOT_FOUND, "no_route", "there is nothing at this path"))
+/// What an unknown path answers: to everyone, so that the page that calls it can read what is wrong.
+fn no_route(request: &HttpRequest, paths: &Paths) -> Result<HttpResponse, Problem> {
+    request.extensions_mut().insert(cors::ForPages);
+    let methods = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    if let Some(answer) = cors::preflight(request, &methods) {
+        return answer;
+    }
+    let problem = Problem::new(StatusCode::NOT_FOUND, "no_route", "there is nothing at this path");
+    let meant = paths.meant(request.path());
+    if matches!(meant, Meant::OpenAi(_)) {
+        request.extensions_mut().insert(OpenAiErrors);
+    }
+    Err(match meant {
+        Meant::OpenAi(Some(path)) | Meant::Own(path) => problem.with_hint(format!("did you mean {path}?")),
+        Meant::OpenAi(None) => {
+            let known = paths.of_openai().join(", ");
+            problem.with_hint(format!("the routes of OpenAI's interface that this service has are {known}"))
+        }
+        Meant::Nothing => problem,
+    })
 }
 
 fn other_method(request: &HttpRequest, methods: &[Method], allowed: &str) -> Result<HttpResponse, Error> {
@@ -268,8 +326,8 @@ pub(super) struct WrongMethod {
 }
 
 impl WrongMethod {
-    pub(super) fn response(&self, request_id: &str) -> HttpResponse {
-        let mut response = self.problem.response(request_id);
+    pub(super) fn response(&self, request_id: &str, openai: bool) -> HttpResponse {
+        let mut response = if openai { self.problem.openai_response() } else { self.problem.response(request_id) };
         if let Ok(allowed) = header::HeaderValue::from_str(&self.allowed) {
             response.headers_mut().insert(header::ALLOW, allowed);
         }
@@ -289,6 +347,6 @@ impl actix_web::ResponseError for WrongMethod {
     }
 
     fn error_response(&self) -> HttpResponse {
-        self.response("")
+        self.response("", false)
     }
 }

@@ -135,7 +135,7 @@ impl Jobs {
         }
         let limit = body.limit.unwrap_or(MOST);
         if !(1..=MOST).contains(&limit) {
-            return Err(Problem::invalid("/limit", format!("must be from 1 to {MOST}")));
+            return Err(Problem::invalid("/limit", format!("must be a whole number from 1 to {MOST}")));
         }
         let RedriveBody { tool, created_after, created_before, .. } = body;
         let known: Vec<&str> = self.0.registry.all().map(|handler| handler.name).collect();

@@ -292,13 +292,13 @@ fn options(body: &SubmitBody) -> Result<Options, Problem> {
     }
     let max_attempts = body.max_attempts.unwrap_or(defaults.max_attempts);
     if !(1..=100).contains(&max_attempts) {
-        return Err(Problem::invalid("/max_attempts", "must be from 1 to 100"));
+        return Err(Problem::invalid("/max_attempts", "must be a whole number from 1 to 100"));
     }
     let backoff = body.backoff.unwrap_or(defaults.backoff);
     span("/backoff/initial", backoff.initial, 0.0)?;
     span("/backoff/max", backoff.max, 0.0)?;
     if !(1.0..=100.0).contains(&backoff.factor) {
-        return Err(Problem::invalid("/backoff/factor", "must be from 1 to 100"));
+        return Err(Problem::invalid("/backoff/factor", "must be a number from 1 to 100"));
     }
     let session = body.session_id.as_deref().map(session_name).transpose();
     Ok(Options {

@@ -19,6 +19,7 @@ use super::types::{JobId, JobRow, NewJob, Status};
 use super::{Jobs, describe, handler, sql};
 use crate::auth::{Caller, JobsRead, JobsWrite, KeyEntry, Tenant};
 use crate::clock::Timestamp;
+use crate::http::header::prefers;
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::page::{Page, PageRequest};
 use crate::http::query::{NoQuery, Query};
@@ -236,7 +237,7 @@ fn wait_time(request: &HttpRequest) -> Result<Option<Duration>, Problem> {
         return Ok(None);
     }
     let mut query = Query::of(request)?;
-    let seconds = query.value::<f64>("wait", "a number of seconds")?;
+    let seconds = query.value::<f64>("wait", "a number of seconds, 0 or more")?;
     query.finish(&["wait"])?;
     let span = |seconds| {
         Duration::try_from_secs_f64(seconds)
@@ -340,18 +341,10 @@ pub(super) fn filter(query: &mut Query) -> Result<Filter, Problem> {
     Ok(Filter {
         status: status.transpose()?,
         tool: query.text("tool"),
-        created_after: time(query, "created_after")?,
-        created_before: time(query, "created_before")?,
+        created_after: query.time("created_after")?,
+        created_before: query.time("created_before")?,
         metadata: query.with_prefix("metadata."),
     })
-}
-
-fn time(query: &mut Query, name: &str) -> Result<Option<Timestamp>, Problem> {
-    let read = |text: String| {
-        Timestamp::parse(&text)
-            .ok_or_else(|| Problem::invalid(format!("?{name}"), format!("{text:?} is not a time in RFC 3339")))
-    };
-    query.text(name).map(read).transpose()
 }
 
 /// A finished step of a job.
@@ -403,8 +396,8 @@ async fn events(
 ) -> Result<HttpResponse, Problem> {
     let id = job_id(&id)?;
     let mut query = Query::of(&request)?;
-    let limit = query.value::<usize>("limit", "a number of rows")?;
-    let after = query.value::<i64>("starting_after", "the id of an event")?;
+    let limit = query.whole("limit", 1..=1_000_usize)?;
+    let after = query.value::<i64>("starting_after", "a whole number, the id of an event")?;
     query.finish(&["starting_after", "limit"])?;
     let last_seen = last_event_id(&request)?;
     let after = after.or(last_seen).unwrap_or(0);
@@ -419,9 +412,6 @@ async fn events(
     }
     let limit = limit.unwrap_or(200);
     check_place(after, last)?;
-    if !(1..=1_000).contains(&limit) {
-        return Err(Problem::invalid("?limit", "must be from 1 to 1000"));
-    }
     let events = jobs.0.db.read(move |tx| sql::read::events(tx, id, after, limit)).await?;
     let next = events.last().map(|event| event.seq).filter(|seq| *seq < last);
     let data = events.iter().map(super::event::Event::view).collect();
@@ -468,8 +458,7 @@ fn check_place(after: i64, last: i64) -> Result<(), Problem> {
 }
 
 fn wants_stream(request: &HttpRequest) -> bool {
-    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/event-stream"))
+    prefers(request.headers(), "text/event-stream", "application/json")
 }
 
 fn last_event_id(request: &HttpRequest) -> Result<Option<i64>, Problem> {

@@ -29,10 +29,7 @@ impl<Id> Paging<Id> {
         usual: usize,
         most: usize,
     ) -> Result<Self, Problem> {
-        let limit = query.value::<usize>("limit", "a number of rows")?.unwrap_or(usual);
-        if !(1..=most).contains(&limit) {
-            return Err(Problem::invalid("?limit", format!("must be from 1 to {most}")));
-        }
+        let limit = query.whole("limit", 1..=most)?.unwrap_or(usual);
         let after = query.text("after").map(|text| {
             parse(&text).ok_or_else(|| Problem::invalid("?after", format!("{text:?} is no id of this list")))
         });

@@ -5,7 +5,6 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use actix_web::http::header::{CacheControl, CacheDirective, Header as _};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
@@ -20,7 +19,7 @@ use super::{audio, batches, embeddings, files, headers, payer, price};
 use crate::auth::{Caller, ModelsUse};
 use crate::http::openapi::{Answer, Operation};
 use crate::http::query::NoQuery;
-use crate::http::{Json, Problem, Routes};
+use crate::http::{Json, Problem, Routes, header};
 
 /// Bytes that a request with pictures may have.
 pub const MODEL_BODY: usize = 32 << 20;
@@ -48,9 +47,11 @@ pub fn routes() -> Routes {
         })
         .with(Method::GET, "/v1/models/{model}", gateway::one, |it| {
             it.named("getModel", "Get one model")
+                .about("An alias, or any name that a call can be made with: slashes in it may stay as they are.")
                 .answer(StatusCode::OK, Answer::json::<Model>("The model."))
                 .problems(StatusCode::NOT_FOUND, &["model_not_found"])
         })
+        .tail()
         .with_openai_errors()
         .and(super::responses::routes())
         .and(embeddings::routes())
@@ -140,18 +141,9 @@ pub fn response(reply: Reply) -> HttpResponse {
     }
 }
 
-/// How old an answer may be that is given once more: `max-age` of the request
-/// (RFC 9111, section 5.2.1.1), without which there is none.
+/// How old an answer may be that is given once more; `None` where none may be.
 fn max_age(request: &HttpRequest) -> Option<Duration> {
-    let CacheControl(directives) = CacheControl::parse(request).ok()?;
-    if directives.iter().any(|it| matches!(it, CacheDirective::NoCache | CacheDirective::NoStore)) {
-        return None;
-    }
-    let seconds = directives.iter().find_map(|it| match it {
-        CacheDirective::MaxAge(seconds) => Some(*seconds),
-        _ => None,
-    })?;
-    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    header::max_age(request.headers()).filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
 /// Makes the call that a client asks for.

@@ -69,7 +69,7 @@ impl QuotaBody {
     fn checked(&self) -> Result<Quota, Problem> {
         let within = |name: &str, value: Option<u32>, most: u32| match value {
             Some(value) if !(1..=most).contains(&value) => {
-                Err(Problem::invalid(format!("/{name}"), format!("must be from 1 to {most}, or null")))
+                Err(Problem::invalid(format!("/{name}"), format!("must be a whole number from 1 to {most}, or null")))
             }
             _ => Ok(value),
         };

@@ -91,7 +91,7 @@ async fn rotate(
 ) -> Result<HttpResponse, Problem> {
     let RotateBody { grace_seconds, expires_at } = body.value;
     if grace_seconds > LONGEST_GRACE {
-        return Err(Problem::invalid("/grace_seconds", format!("must be from 0 to {LONGEST_GRACE}")));
+        return Err(Problem::invalid("/grace_seconds", format!("must be a whole number from 0 to {LONGEST_GRACE}")));
     }
     check_expiry(expires_at, tenants.clock.now())?;
     let idempotency = IdempotencyKey::of(&request, ADMIN_SCOPE, &body.bytes)?;

@@ -1,6 +1,6 @@
 //! `/admin/session`: signing in and out.
 
-use actix_web::http::header::{self, HeaderMap, SET_COOKIE};
+use actix_web::http::header::{self, HeaderMap, HeaderName, SET_COOKIE};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
@@ -10,6 +10,7 @@ use super::Users;
 use super::password::Password;
 use crate::auth::{Role, SignedIn, set_cookie};
 use crate::clock::Timestamp;
+use crate::http::header::list;
 use crate::http::openapi::Answer;
 use crate::http::query::NoQuery;
 use crate::http::{AdminJson, Open, Problem, Routes, client_address};
@@ -122,8 +123,9 @@ async fn log_out(
 /// Whether the browser speaks TLS, to the service or to a proxy before it. Who
 /// says so falsely gets a cookie that is of less use.
 fn is_secure(users: &Users, request: &HttpRequest) -> bool {
-    let proxy = request.headers().get("x-forwarded-proto");
-    users.secure || proxy.is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
+    // Of several proxies the first one has seen the browser.
+    let schemes = list(request.headers(), HeaderName::from_static("x-forwarded-proto"));
+    users.secure || schemes.first().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
 }
 
 /// Whether a browser says that another site's page sends this.

@@ -35,9 +35,68 @@ fn what_is_no_json_is_refused() {
         send(&client, body).problem(400, "malformed_json");
     }
     send(&client, b"{\"tool\":\"\xff\xfe\"}").problem(400, "malformed_json");
-    send(&client, b"\xef\xbb\xbf{\"tool\":\"echo\"}").problem(400, "malformed_json");
     send(&client, "{\"tool\":\"echo\",\"input\":{\"a\":1,}}").problem(400, "malformed_json");
     nothing_was_done(&client);
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped_and_counts_for_nothing() {
+    let (_server, client) = real();
+    let body = b"{\"tool\":\"echo\",\"input\":\"\xc3\xbc\"}";
+    let marked = [b"\xef\xbb\xbf", &body[..]].concat();
+    let send = |body: &[u8]| {
+        let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "once")];
+        client.send("POST", "/v1/jobs", &headers, Some(body))
+    };
+    let first = crate::support::client::job_id(&send(&marked).expect(202));
+    let again = send(body);
+    assert_eq!(crate::support::client::job_id(&again.expect(202)), first);
+    assert_eq!(again.header("idempotency-replayed"), Some("true"), "it is the same request without the mark");
+    assert_eq!(client.finished(&first)["result"], "\u{fc}");
+    send_marked_chat(&client);
+}
+
+/// Where a body is passed on too.
+fn send_marked_chat(client: &Client) {
+    let body = b"\xef\xbb\xbf{\"messages\":[]}";
+    let answer = client.send("POST", "/v1/chat/completions", &[("Content-Type", "application/json")], Some(body));
+    answer.openai_error(404, "model_not_found", None);
+    let twice = b"\xef\xbb\xbf\xef\xbb\xbf{\"messages\":[]}";
+    let answer = client.send("POST", "/v1/chat/completions", &[("Content-Type", "application/json")], Some(twice));
+    answer.openai_error(400, "malformed_json", None);
+}
+
+#[test]
+fn a_body_in_another_encoding_is_told_so() {
+    let (_server, client) = real();
+    let text = "{\"tool\":\"echo\"}";
+    let little = |unit: u16| unit.to_le_bytes();
+    let big = |unit: u16| unit.to_be_bytes();
+    for mark in [&b""[..], b"\xff\xfe"] {
+        let body = [mark, &text.encode_utf16().flat_map(little).collect::<Vec<_>>()].concat();
+        let detail = send(&client, body).problem(400, "malformed_json")["detail"].clone();
+        assert_eq!(detail, "the body is written in UTF-16; send JSON in UTF-8");
+    }
+    for mark in [&b""[..], b"\xfe\xff"] {
+        let body = [mark, &text.encode_utf16().flat_map(big).collect::<Vec<_>>()].concat();
+        send(&client, body).problem(400, "malformed_json");
+    }
+    nothing_was_done(&client);
+}
+
+#[test]
+fn every_time_that_can_be_written_is_a_time() {
+    let (_server, client) = real();
+    for (time, shown) in [
+        ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59.000000Z"),
+        ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
+        ("9999-12-31t23:59:59+01:00", "9999-12-31T22:59:59.000000Z"),
+        ("2998-12-31 23:59:60z", "2999-01-01T00:00:00.000000Z"),
+    ] {
+        let id = client.submit_body(&json!({ "tool": "echo", "run_at": time }));
+        assert_eq!(client.job(&id)["run_at"], shown, "{time}");
+        client.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).expect(200);
+    }
 }
 
 #[test]

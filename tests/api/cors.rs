@@ -61,10 +61,8 @@ fn a_page_on_the_list_may_call_and_read_errors_too() {
         assert_eq!(allowed(answer), Some(APP), "{} {}", answer.status, answer.text);
         assert!(varies(answer));
         let exposed = answer.header("access-control-expose-headers").expect("what may be read");
-        for name in ["X-RateLimit-Remaining", "X-Request-Id", "Location", "Retry-After", "Idempotency-Replayed"]
-            .into_iter()
-            .chain(agentd::models::headers::NAMES)
-        {
+        let own = ["X-RateLimit-Remaining", "X-Request-Id", "Location", "Retry-After", "Idempotency-Replayed"];
+        for name in own.into_iter().chain(["X-Should-Retry"]).chain(agentd::models::headers::NAMES) {
             assert!(exposed.contains(name), "{name}");
         }
         assert_eq!(answer.header("access-control-allow-credentials"), None);
@@ -120,6 +118,8 @@ fn a_page_of_the_service_itself_is_no_stranger() {
     from(&client, &own, "/v1/jobs").expect(200);
     let behind_tls = [("Origin", "https://Agentd.example.com"), ("Host", "agentd.example.com:443")];
     client.send("GET", "/v1/jobs", &behind_tls, None).expect(200);
+    let a_shell = [("Origin", "tauri://localhost"), ("Host", "localhost")];
+    client.send("GET", "/v1/jobs", &a_shell, None).problem(403, "origin_not_allowed");
     let another_port = [("Origin", "https://agentd.example.com:8443"), ("Host", "agentd.example.com")];
     client.send("GET", "/v1/jobs", &another_port, None).problem(403, "origin_not_allowed");
 }
@@ -194,6 +194,90 @@ fn a_star_lets_every_page_call_without_credentials() {
     assert!(code == 78 && said.contains("cors.origins"), "{said}");
     let (code, said) = Setup::real().env("CORS_ALLOW_ORIGINS", "https://*.example.com").refused(folder.path());
     assert!(code == 78 && said.contains("cors.origins must be"), "{said}");
+}
+
+#[test]
+fn a_page_can_read_that_there_is_nothing_at_a_path() {
+    let server = Server::real();
+    let Tenant { client, .. } = tenant(&server, &[APP]);
+    let page = client.with("Origin", APP);
+    for (answer, status) in [
+        (page.get("/nonsense"), 404),
+        (page.post("/chat/completions", &json!({})), 404),
+        (page.get("/v1/jobs/"), 404),
+        (page.send("DELETE", "/v1/models/x", &[], None), 405),
+        (page.send("PUT", "/v1/jobs", &[], None), 405),
+    ] {
+        assert_eq!((answer.status, allowed(&answer), varies(&answer)), (status, Some(APP), true), "{}", answer.text);
+    }
+    for path in ["/nonsense", "/chat/completions", "//v1/chat/completions", "/v1/completions"] {
+        let asked = preflight(&server, APP, path);
+        asked.expect_text(204);
+        assert_eq!(allowed(&asked), Some(APP), "{path}");
+        let methods = asked.header("access-control-allow-methods").expect("methods");
+        assert!(["GET", "POST", "DELETE"].iter().all(|method| methods.contains(method)), "{methods}");
+        assert_eq!(asked.header("access-control-allow-headers"), Some("content-type,x-api-key"));
+        // Who is not on any list reads nothing here either.
+        let other = preflight(&server, OTHER, path);
+        assert_eq!((other.status, allowed(&other)), (403, None), "{path}");
+        let other = client.send("GET", path, &[("Origin", OTHER)], None);
+        assert_eq!((other.status, allowed(&other), varies(&other)), (404, None, true), "{path}");
+    }
+}
+
+#[test]
+fn extensions_and_desktop_shells_can_be_listed() {
+    const EXTENSION: &str = "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb";
+    const SAFARI: &str = "safari-web-extension://E5A31F2C-0B6E-4F21-9D1B-2C9A6E1D7F30";
+    let own = "tauri://localhost, app://obsidian.md";
+    let mut server = Setup::real().env("CORS_ALLOW_ORIGINS", own).start();
+    let listed = [EXTENSION, SAFARI, "vscode-webview://1a2b3c", "capacitor://localhost", "https://tauri.localhost"];
+    let Tenant { client, id } = tenant(&server, &listed);
+    for restarted in [false, true] {
+        for origin in listed.into_iter().chain(["tauri://localhost", "app://obsidian.md"]) {
+            let answer = from(&client, origin, "/v1/jobs");
+            assert_eq!((answer.status, allowed(&answer)), (200, Some(origin)), "{origin} {restarted}");
+            assert_eq!(allowed(&preflight(&server, origin, "/v1/jobs")), Some(origin));
+        }
+        if !restarted {
+            server.restart();
+        }
+    }
+    for origin in [
+        "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllclec",
+        "moz-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb",
+        "tauri://localhost:1420",
+        "tauri://evil",
+        "app://obsidian.md.evil.example",
+        "null",
+        "file://",
+    ] {
+        from(&client, origin, "/v1/jobs").problem(403, "origin_not_allowed");
+    }
+    let path = format!("/admin/tenants/{id}/origins");
+    for origin in ["null", "file://", "file:///home/me/page.html"] {
+        let fault = server.admin().put(&path, &json!({ "origins": [origin] })).fault("invalid_request", "/origins/0");
+        let detail = fault["errors"][0]["detail"].as_str().expect("a detail").to_owned();
+        assert!(detail.contains("serve the page over https"), "{detail}");
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (code, said) = Setup::real().env("CORS_ALLOW_ORIGINS", origin).refused(folder.path());
+        assert!(code == 78 && said.contains("cors.origins must be") && said.contains("serve the page over"), "{said}");
+    }
+}
+
+#[test]
+fn the_headers_that_a_page_asks_for_may_come_in_several_lines() {
+    let server = Server::real();
+    let _tenant = tenant(&server, &[APP]);
+    let headers = [
+        ("Origin", APP),
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "content-type , authorization"),
+        ("Access-Control-Request-Headers", "x-stainless-os"),
+    ];
+    let answer = server.anyone().send("OPTIONS", "/v1/chat/completions", &headers, None);
+    answer.expect_text(204);
+    assert_eq!(answer.header("access-control-allow-headers"), Some("content-type,authorization,x-stainless-os"));
 }
 
 #[test]

@@ -14,13 +14,39 @@ use crate::{real, testbed};
 #[test]
 fn there_is_nothing_at_an_unknown_path() {
     let (server, client) = real();
-    for path in ["/", "/v1", "/v1/job", "/v1/jobs/", "/admin", "//health", "/health/", "/%2e%2e/etc/passwd", "/ü"] {
+    for path in ["/v1", "/v1/job", "/v1/jobs/", "/admin", "//health", "/health/", "/%2e%2e/etc/passwd", "/ü"] {
         for method in ["GET", "POST"] {
             let path = path.replace('ü', "%C3%BC");
             client.send(method, &path, &[], None).problem(404, "no_route");
         }
     }
     server.anyone().get("/nonsense?x=1").problem(404, "no_route");
+    client.send("POST", "/", &[], None).problem(405, "method_not_allowed");
+}
+
+#[test]
+fn the_root_leads_browsers_to_the_documents_and_tells_programs_where_they_are() {
+    let server = Server::real();
+    let anyone = server.anyone();
+    let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
+    for accept in [browser, "text/html", "TEXT/HTML;q=0.9, application/json;q=0.8", "text/*"] {
+        for method in ["GET", "HEAD"] {
+            let answer = anyone.send(method, "/?utm_source=x", &[("Accept", accept)], None);
+            answer.expect_text(303);
+            assert_eq!(answer.header("location"), Some("/docs"), "{method} {accept}");
+            assert_eq!(answer.header("vary"), Some("Accept"));
+        }
+    }
+    assert!(anyone.get("/docs").expect_text(200).contains("<html"));
+    let expected = json!({
+        "name": "agentd", "version": env!("CARGO_PKG_VERSION"), "docs": "/docs", "openapi": "/openapi.json",
+    });
+    for accept in ["*/*", "application/json", "application/json, text/plain, */*", "text/html;q=0.1, */*"] {
+        let answer = anyone.send("GET", "/", &[("Accept", accept)], None);
+        assert_eq!(answer.expect(200), expected, "{accept}");
+    }
+    assert_eq!(anyone.get("/").expect(200), expected);
+    assert_eq!(anyone.send("HEAD", "/", &[], None).status, 200);
 }
 
 #[test]

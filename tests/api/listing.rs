@@ -92,7 +92,13 @@ fn a_list_says_what_it_does_not_understand() {
     fault("cursor=nonsense", "?cursor");
     fault("cursor=c-1", "?cursor");
     fault("cursor=cffffffffffffffffff", "?cursor");
-    fault("created_after=yesterday", "?created_after");
+    let time = fault("created_after=yesterday", "?created_after");
+    assert!(time["detail"].as_str().is_some_and(|detail| detail.contains("such as 2030-01-31T09:30:00Z")), "{time}");
+    assert!(time["hint"].as_str().is_some_and(|hint| hint.contains("%2B")), "{time}");
+    // The + of an offset is a blank in a query.
+    for time in ["2024-01-01T00:00:00+02:00", "2024-01-01T00:00:00%2B02:00", "9999-12-31T23:59:59Z"] {
+        client.get(&format!("/v1/jobs?created_after={time}")).expect(200);
+    }
     fault("limit=1&limit=2", "?limit");
     let unknown = fault("state=queued", "?state");
     assert!(unknown["hint"].as_str().is_some_and(|hint| hint.contains("did you mean status?")), "{unknown}");

@@ -42,6 +42,7 @@ mod limits;
 mod listing;
 mod models;
 mod queue;
+mod openai_clients;
 mod openapi;
 mod quick_start;
 mod reload;
@@ -68,6 +69,7 @@ mod users;
 mod vault;
 mod waiting;
 mod web;
+mod words;
 
 use support::{Client, Server};
 

@@ -14,6 +14,7 @@ use super::super::control::{Service, read};
 use super::super::failure::Failure;
 use super::super::output::{field, print_one};
 use super::{FIRST, follow};
+use crate::http::json_fault;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -33,7 +34,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     goal: Option<String>,
     /// -128 to 127; higher starts first within the tenant
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = priority)]
     priority: Option<i8>,
     /// How long to wait before it starts, such as 10m
     #[arg(long, value_name = "SPAN", value_parser = super::super::span)]
@@ -42,7 +43,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SPAN", value_parser = super::super::span)]
     timeout: Option<Duration>,
     /// Attempts at most
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = super::super::count::<u32>)]
     max_attempts: Option<u32>,
     /// A note of your own to find it by; may be given again
     #[arg(long = "metadata", value_name = "KEY=VALUE", value_parser = pair)]
@@ -114,7 +115,13 @@ fn input(given: &str) -> Result<Box<RawValue>, Failure> {
     } else {
         (given.to_owned(), "--input")
     };
-    serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("{place} is not JSON: {error}")))
+    // Some editors write a byte order mark before the text.
+    let text = text.trim_start_matches('\u{feff}');
+    serde_json::from_str(text).map_err(|error| Failure::Usage(format!("{place} is not JSON: {}", json_fault(&error))))
+}
+
+fn priority(text: &str) -> Result<i8, String> {
+    text.parse().map_err(|_| "must be a whole number from -128 to 127".into())
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

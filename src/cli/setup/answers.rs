@@ -12,6 +12,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::plain;
 use crate::cli::password::PasswordSource;
 use crate::config::{CertName, https_address};
+use crate::http::in_words;
 use crate::users::UserName;
 
 /// Whose certificates are ordered when nobody names a directory.
@@ -101,7 +102,7 @@ impl Answers {
             // Not the line itself, which may hold what is nobody's business.
             let start = error.span().map_or(0, |span| span.start);
             let line = text.get(..start).map_or(0, |before| before.matches('\n').count()) + 1;
-            Failure::Usage(format!("{name}:{line}: {}", plain(error.message())))
+            Failure::Usage(format!("{name}:{line}: {}", plain(&in_words(error.message()))))
         })
     }
 
@@ -260,7 +261,7 @@ mod tests {
         );
         assert!(!answers("password = 'geheim geheim'").expect_err("unknown").contains("geheim"));
         assert!(answers("domain = 3").expect_err("a number").contains("must be a name or a list of names"));
-        assert!(answers("email = true").expect_err("no text").starts_with(":1: invalid type"));
+        assert!(answers("email = true").expect_err("no text").starts_with(":1: must be a string"));
     }
 
     #[test]

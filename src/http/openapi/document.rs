@@ -58,7 +58,8 @@ Errors are `application/problem+json` (RFC 9457): `code` is for programs and sta
 429 and 503 say in `Retry-After` when to come back; after a 503 nothing of the request has happened.\n\n\
 Every answer to a tenant's key, also an error, says in `X-RateLimit-*` how it stands with its rate, unless the \
 limits by rate are switched off.\n\n\
-Unknown fields and unknown or repeated parameters are refused.\n\n\
+Unknown fields and unknown or repeated parameters are refused; the routes of OpenAI's interface ignore \
+parameters that they do not know.\n\n\
 `X-Request-Id` is returned as it was sent when it has 1 to 64 letters, digits or any of `-_.`; else one is made.";
 
 /// What is shared between operations.
@@ -276,7 +277,7 @@ fn headers() -> Value {
     let sometimes = |description: &str, schema: Value| json!({ "description": description, "schema": schema });
     json!({
         "X-Request-Id": text("Names this request in the service's log."),
-        "Location": text("Path of what was made."),
+        "Location": text("Path of what was made, or of where to go."),
         "Retry-After": {
             "description": "Seconds after which another attempt makes sense.",
             "required": true,

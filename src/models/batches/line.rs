@@ -7,7 +7,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::types::LineEnd;
-use crate::http::{OpenAiError, Problem};
+use crate::http::{OpenAiError, Problem, json_fault};
 use crate::id::{hex, random_bytes};
 use crate::jobs::one_line;
 
@@ -79,11 +79,13 @@ struct Body {
 /// Reads a line of a batch that calls `endpoint`.
 pub(super) fn read(text: &[u8], endpoint: &str) -> Result<Line, Fault> {
     let wrong_json = |error: &dyn std::fmt::Display| Fault::of_file("invalid_json_line", format!("no JSON: {error}"));
+    // Some programs write a byte order mark before the first line.
+    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
     if !text.trim_ascii_start().starts_with(b"{") {
         return Err(wrong_json(&"the line must be an object"));
     }
     crate::http::check_json(text).map_err(|problem| wrong_json(&problem))?;
-    let raw: Raw<'_> = serde_json::from_slice(text).map_err(|error| wrong_json(&error))?;
+    let raw: Raw<'_> = serde_json::from_slice(text).map_err(|error| wrong_json(&json_fault(&error)))?;
     let custom_id = match raw.custom_id {
         None | Some(Value::Null) => return Err(missing("custom_id")),
         Some(Value::String(id)) if !id.is_empty() && id.chars().count() <= LONGEST_ID => id,
@@ -115,7 +117,7 @@ fn check_body(body: &str) -> Result<(), Fault> {
     if !body.starts_with('{') {
         return Err(wrong("must be an object"));
     }
-    let seen: Body = serde_json::from_str(body).map_err(|error| wrong(&error.to_string()))?;
+    let seen: Body = serde_json::from_str(body).map_err(|error| wrong(&json_fault(&error)))?;
     match seen.model {
         Some(Value::String(_) | Value::Null) | None => {}
         Some(_) => return Err(Fault::of_field("invalid_body", "body.model", "must be a text")),

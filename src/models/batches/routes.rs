@@ -125,7 +125,7 @@ impl CreateBody {
                 return Err(Problem::invalid("/output_expires_after/anchor", "must be created_at"));
             }
             Some(expires) if !KEEP.contains(&expires.seconds) => {
-                let detail = format!("must be from {} to {}", KEEP.start(), KEEP.end());
+                let detail = format!("must be a whole number from {} to {}", KEEP.start(), KEEP.end());
                 return Err(Problem::invalid("/output_expires_after/seconds", detail));
             }
             _ => {}

@@ -69,7 +69,9 @@ pub fn older_limit(endpoint: Endpoint, body: &Fields, price: &Price) -> Option<(
 
 fn choices(body: &Fields) -> Result<u64, Problem> {
     match whole(body, "n")? {
-        Some(n) if n > MOST_CHOICES => Err(Problem::invalid("/n", format!("must be from 1 to {MOST_CHOICES}"))),
+        Some(n) if n > MOST_CHOICES => {
+            Err(Problem::invalid("/n", format!("must be a whole number from 1 to {MOST_CHOICES}")))
+        }
         n => Ok(n.unwrap_or(1)),
     }
 }

@@ -180,7 +180,7 @@ impl Fields {
             "expires_after[seconds]" => {
                 let seconds = part.text().await?.parse().ok().filter(|seconds| KEEP.contains(seconds));
                 let wrong = || {
-                    let detail = format!("must be from {} to {}", KEEP.start(), KEEP.end());
+                    let detail = format!("must be a whole number from {} to {}", KEEP.start(), KEEP.end());
                     Problem::invalid("/expires_after/seconds", detail)
                 };
                 self.seconds = Some(seconds.ok_or_else(wrong)?);

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, dev, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Form, Part, plain};
+use crate::http::header::content_type;
 use crate::http::openapi::{Describe, Operation};
 use crate::http::{BodyLimits, Problem};
 
@@ -231,18 +233,21 @@ fn too_large(limit: u64) -> Problem {
 }
 
 /// The boundary that a request's head names.
-fn boundary(content_type: Option<&str>) -> Result<String, Problem> {
+fn boundary(headers: &HeaderMap) -> Result<String, Problem> {
     let wrong = |detail: String| {
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
             .with_hint("send the fields as multipart/form-data, as curl -F does")
     };
-    let kind = content_type.unwrap_or_default();
-    match multer::parse_boundary(kind) {
-        Ok(boundary) if (1..=MAX_BOUNDARY).contains(&boundary.len()) => Ok(boundary),
-        Ok(_) => Err(wrong(format!("the form's boundary must have 1 to {MAX_BOUNDARY} characters"))),
-        Err(multer::Error::NoBoundary) => Err(wrong("the body's type names no boundary".into())),
-        Err(_) if kind.is_empty() => Err(wrong("the body has no type, this route takes multipart/form-data".into())),
-        Err(_) => Err(wrong(format!("the body is {kind}, this route takes multipart/form-data"))),
+    let Some(kind) = content_type(headers) else {
+        return Err(wrong("the body has no type, this route takes multipart/form-data".into()));
+    };
+    if !kind.is("multipart/form-data") {
+        return Err(wrong(format!("the body is {kind}, this route takes multipart/form-data")));
+    }
+    match kind.parameter("boundary") {
+        Some(boundary) if (1..=MAX_BOUNDARY).contains(&boundary.len()) => Ok(boundary.to_owned()),
+        Some(_) => Err(wrong(format!("the form's boundary must have 1 to {MAX_BOUNDARY} characters"))),
+        None => Err(wrong("the body's type names no boundary".into())),
     }
 }
 
@@ -259,12 +264,12 @@ impl FromRequest for FormBody {
     type Future = std::future::Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let text = |name| request.headers().get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+        let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let limits = request.app_data::<web::Data<BodyLimits>>().map(|limits| ***limits);
         let limits = limits.ok_or_else(|| Problem::internal("no body limits are configured"));
         std::future::ready(limits.map(|limits| Self {
-            boundary: boundary(text(header::CONTENT_TYPE)),
-            length: text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+            boundary: boundary(request.headers()),
+            length,
             stall: limits.time,
             payload: payload.take(),
         }))

@@ -9,15 +9,14 @@ use actix_web::{HttpResponse, web};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use url::Url;
 
 use super::breaker::State;
 use super::provider::{Alias, Provider, Settings, Table, Target};
-use super::setup::secret;
+use super::setup::{doubts, secret};
 use super::{Gateway, Inner, sql};
 use crate::auth::{Admin, Operator};
 use crate::clock::Timestamp;
-use crate::config::OnHangup;
+use crate::config::{BaseUrl, OnHangup};
 use crate::db::Tx;
 use crate::http::openapi::{Answer, Operation};
 use crate::http::query::NoQuery;
@@ -66,7 +65,7 @@ pub(in crate::models) fn routes() -> Routes {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "SetModelProvider")]
 struct ProviderBody {
-    /// Where it is, with the path that its routes are below.
+    /// Where it is, with the path that its routes are below, such as `/v1`; not the address of one route.
     base_url: String,
     /// What it is shown; never shown again. `null` takes it away.
     #[serde(default, deserialize_with = "given")]
@@ -101,23 +100,20 @@ fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Change, D:
 
 impl ProviderBody {
     fn settings(&self, usual: &Settings) -> Result<Settings, Problem> {
-        let url = Url::parse(&self.base_url).map_err(|error| Problem::invalid("/base_url", error.to_string()))?;
-        let usable = crate::outbound::parse(&self.base_url).map_err(|error| error.to_string());
-        usable.map_err(|error| Problem::invalid("/base_url", error))?;
-        if url.query().is_some() {
-            return Err(Problem::invalid("/base_url", "must end with the path"));
-        }
+        let base_url = BaseUrl::parse(&self.base_url).map_err(|fault| Problem::invalid("/base_url", fault))?;
+        let base_url = base_url.to_string();
+        crate::outbound::parse(&base_url).map_err(|error| Problem::invalid("/base_url", error.to_string()))?;
         let span = |name: &str, seconds: Option<f64>, usual: Duration| match seconds {
             None => Ok(usual),
             Some(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-            Some(_) => Err(Problem::invalid(format!("/{name}"), "must be from 0.1 to 86400")),
+            Some(_) => Err(Problem::invalid(format!("/{name}"), "must be a number from 0.1 to 86400")),
         };
         let concurrency = self.concurrency.unwrap_or(usual.concurrency);
         if !(1..=100_000).contains(&concurrency) {
-            return Err(Problem::invalid("/concurrency", "must be from 1 to 100000"));
+            return Err(Problem::invalid("/concurrency", "must be a whole number from 1 to 100000"));
         }
         Ok(Settings {
-            base_url: self.base_url.trim_end_matches('/').to_owned(),
+            base_url,
             responses: self.responses.unwrap_or(false),
             concurrency,
             first_token: span("first_token_seconds", self.first_token_seconds, usual.first_token)?,
@@ -146,6 +142,8 @@ struct ProviderView {
     in_flight: usize,
     /// The breakers of its models that have failed of late.
     breakers: BTreeMap<String, State>,
+    /// What is probably wrong with `base_url`, such as a version that is missing.
+    warnings: Vec<String>,
 }
 
 impl ProviderView {
@@ -163,6 +161,7 @@ impl ProviderView {
             configured: provider.configured,
             in_flight: settings.concurrency.saturating_sub(provider.health.places.available_permits()),
             breakers: provider.health.breakers(now),
+            warnings: doubts(&settings.base_url),
         }
     }
 }
@@ -232,7 +231,8 @@ async fn put_provider(
         return Err(configured("provider"));
     }
     // A key goes to nobody but whom it was given for.
-    let same_place = before.as_ref().is_some_and(|before| before.settings.base_url == settings.base_url);
+    let is_there = |url: &str| BaseUrl::parse(url).is_ok_and(|url| url.to_string() == settings.base_url);
+    let same_place = before.as_ref().is_some_and(|before| is_there(&before.settings.base_url));
     let key = match &body.api_key {
         Change::Stay if !same_place => Change::To(None),
         given => given.clone(),

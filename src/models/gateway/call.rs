@@ -327,14 +327,14 @@ impl Inner {
 
     /// What costs nobody knows how much is not called.
     fn without_price(&self, step: &Step, bare: bool) -> Problem {
-        let (provider, model) = (&step.provider.name, &step.model);
-        if bare {
-            return self.table().unknown(model);
-        }
-        let detail =
-            format!("the price of {provider}/{model} is not known, so nobody can say whether a budget pays it");
-        Problem::new(StatusCode::BAD_REQUEST, UNKNOWN_PRICE, detail)
-            .with_hint(format!("the administrator sets it: PUT /admin/models/prices/{provider}%2F{model}"))
+        let (detail, hint) = super::names::unpriced(&self.table(), &step.provider.name, &step.model, bare);
+        // A slash belongs to a provider's name first, and this one nobody has.
+        let problem = if bare && step.model.contains('/') {
+            Problem::new(StatusCode::NOT_FOUND, "model_not_found", detail)
+        } else {
+            Problem::new(StatusCode::BAD_REQUEST, UNKNOWN_PRICE, detail)
+        };
+        problem.with_hint(hint)
     }
 }
 

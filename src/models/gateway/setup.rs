@@ -9,7 +9,7 @@ use super::cache::Cache;
 use super::metrics::Metrics;
 use super::provider::{Alias, DEFAULT, LOW_COST, Provider, Settings, Table, Target};
 use super::{Gateway, Inner, OpenError, Parts, sql};
-use crate::config::ModelsSection;
+use crate::config::{BaseUrl, ModelsSection};
 use crate::db::{self, Tx};
 use crate::vault::SecretName;
 
@@ -23,6 +23,12 @@ const FAILOVER: &str = "failover";
 /// What kind of secret a provider's key is.
 pub(super) fn secret(name: &str) -> SecretName {
     SecretName::new("model-provider", name)
+}
+
+/// What is doubtful about a provider's address, or was not looked at when it was stored.
+pub(super) fn doubts(base_url: &str) -> Vec<String> {
+    let doubt = BaseUrl::parse(base_url).map_or_else(|fault| Some(format!("{base_url} {fault}")), |url| url.doubt());
+    doubt.into_iter().collect()
 }
 
 /// A provider as it is kept, with its key.
@@ -59,6 +65,9 @@ impl Gateway {
         let (kept, routes) = gateway.0.read().await?;
         gateway.0.change(|table| {
             for (name, settings, key) in kept {
+                for warning in doubts(&settings.base_url) {
+                    tracing::warn!(provider = name, "base_url: {warning}");
+                }
                 match gateway.0.provider(&name, settings, key.as_deref(), false, None) {
                     Ok(provider) => drop(table.providers.insert(provider.name.clone(), Arc::new(provider))),
                     Err(error) => tracing::error!(provider = name, %error, "a provider of models cannot be used"),
@@ -92,11 +101,11 @@ impl Gateway {
     /// The provider that the configuration names.
     fn configured(&self, section: &ModelsSection) -> Result<Arc<Provider>, OpenError> {
         let key = section.openai_api_key.resolve().map_err(OpenError::Key)?;
-        let base = section.openai_base_url.as_ref().map_or(USUAL_BASE, |url| url.as_str());
+        let base = section.openai_base_url.as_ref();
         let settings = Settings {
-            base_url: base.into(),
+            base_url: base.map_or_else(|| USUAL_BASE.into(), ToString::to_string),
             // Others than OpenAI itself seldom have it.
-            responses: section.openai_base_url.as_ref().is_none_or(|url| url.host_str() == Some("api.openai.com")),
+            responses: base.is_none_or(|base| base.url().host_str() == Some("api.openai.com")),
             ..self.0.usual.clone()
         };
         let table = self.0.table();

@@ -333,7 +333,11 @@ impl Sheet {
             if tokens.is_some_and(|tokens| !(least..=MOST_TOKENS).contains(&tokens)) {
                 return fault(
                     field,
-                    if least == 0 { "must be from 0 to 1000000000" } else { "must be from 1 to 1000000000" },
+                    if least == 0 {
+                        "must be a whole number from 0 to 1000000000"
+                    } else {
+                        "must be a whole number from 1 to 1000000000"
+                    },
                 );
             }
         }

@@ -23,7 +23,7 @@ use crate::money::Usd;
 /// Prices that an administrator may write.
 const MOST: u64 = 10_000;
 /// Bytes of a model's name with its provider.
-const LONGEST_NAME: usize = 320;
+const LONGEST_NAME: usize = 64 + 1 + 256;
 
 /// Adds the routes of this room.
 pub(in crate::models) fn routes(routes: Routes) -> Routes {
@@ -37,8 +37,8 @@ pub(in crate::models) fn routes(routes: Routes) -> Routes {
         .with(Method::PUT, "/admin/models/prices/{model}", put, |it| {
             it.named("setModelPrice", "Set what a model costs")
                 .about(
-                    "`model` is the provider's name for it, or `provider/model` (written `provider%2Fmodel` in the \
-                     path) for one provider alone. Exactly one of `input_usd_per_million`, `audio_usd_per_minute` and \
+                    "`model` is the provider's name for it, or `provider/model` for one provider alone; slashes in \
+                     it may stay as they are. Exactly one of `input_usd_per_million`, `audio_usd_per_minute` and \
                      `characters_usd_per_million` is given. Counts for calls that begin after the answer; those under \
                      way are paid by the price that they began with.",
                 )
@@ -67,6 +67,7 @@ pub(in crate::models) fn routes(routes: Routes) -> Routes {
                 )
                 .answer(StatusCode::NO_CONTENT, Answer::empty("It is gone."))
         })
+        .tail()
 }
 
 /// Whose price it is.
@@ -197,10 +198,8 @@ async fn remove(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let mut query = Query::of(&request)?;
-    let from = query.text("effective_from");
+    let from = query.time("effective_from")?;
     query.finish(&["effective_from"])?;
-    let wrong = || Problem::invalid("?effective_from", "must be a time in RFC 3339, such as 2030-01-31T09:30:00Z");
-    let from = from.map(|text| Timestamp::parse(&text).ok_or_else(wrong)).transpose()?;
     let (model, prices) = (model.into_inner(), gateway.prices().clone());
     let name = model.clone();
     let work = move |tx: &Tx<'_>| sql::remove(tx, &model, from);

@@ -102,14 +102,11 @@ async fn get(
 ) -> Result<HttpResponse, Problem> {
     let mut query = Query::of(&request)?;
     let stream = query.value("stream", "true or false")?.unwrap_or(false);
-    let after = query.value::<i64>("starting_after", "the number of an event")?;
+    let after = query.whole("starting_after", 0..=i64::MAX)?;
     // What they ask for is there anyway, or is not sent at all.
     query.value::<bool>("include_obfuscation", "true or false")?;
     query.with_prefix("include");
     query.finish(&["stream", "starting_after", "include", "include_obfuscation"])?;
-    if after.is_some_and(|after| after < 0) {
-        return Err(Problem::invalid("?starting_after", "must be the number of an event, from 0"));
-    }
     if after.is_some() && !stream {
         return Err(Problem::invalid("?starting_after", "goes with stream=true only"));
     }
@@ -153,14 +150,11 @@ async fn input_items(
     request: HttpRequest,
 ) -> Result<web::Json<InputItems>, Problem> {
     let mut query = Query::of(&request)?;
-    let limit = query.value("limit", "a number of items")?.unwrap_or(USUAL_ITEMS);
+    let limit = query.whole("limit", 1..=MOST_ITEMS)?.unwrap_or(USUAL_ITEMS);
     let order = query.text("order");
     let after = query.text("after");
     query.with_prefix("include");
     query.finish(&["limit", "order", "after", "include"])?;
-    if !(1..=MOST_ITEMS).contains(&limit) {
-        return Err(Problem::invalid("?limit", format!("must be from 1 to {MOST_ITEMS}")));
-    }
     let ascending = match order.as_deref() {
         None | Some("desc") => false,
         Some("asc") => true,

@@ -56,6 +56,44 @@ fn models_are_named_by_alias_by_provider_and_by_themselves() {
 }
 
 #[test]
+fn a_model_is_found_by_every_name_that_a_call_can_have() {
+    let bench = Bench::start();
+    set_price(&bench.server, "openai%2Forg%2Fmodel", "1", "2");
+    for (path, id) in [
+        ("default", "default"),
+        ("openai/m", "openai/m"),
+        ("openai%2Fm", "openai/m"),
+        ("m", "m"),
+        ("gpt-4o-mini", "gpt-4o-mini"),
+        ("openai/gpt-4o-mini", "openai/gpt-4o-mini"),
+        ("openai/gpt-4o-mini-2024-07-18", "openai/gpt-4o-mini-2024-07-18"),
+        ("openai/org/model", "openai/org/model"),
+        ("openai%2Forg%2Fmodel", "openai/org/model"),
+        ("org/model", "org/model"),
+    ] {
+        let found = bench.client.get(&format!("/v1/models/{path}")).expect(200);
+        let expected = json!({ "id": id, "object": "model", "created": 0, "owned_by": "openai" });
+        assert_eq!(found, expected, "{path}");
+        assert_eq!(bench.client.send("HEAD", &format!("/v1/models/{path}"), &[], None).status, 200);
+        let body = json!({ "model": id, "messages": [], "max_tokens": 1 });
+        bench.upstream.usually(hello());
+        bench.client.post("/v1/chat/completions", &body).expect(200);
+    }
+    for path in ["openai/no-price", "no-price", "nobody/no-price"] {
+        let answer = bench.client.get(&format!("/v1/models/{path}"));
+        let said = answer.openai_error(404, "model_not_found", None);
+        let said = said["error"]["message"].as_str().expect("a message").to_owned();
+        assert!(said.contains("price of openai/") && said.contains("agentd price set openai/"), "{said}");
+    }
+    let answer = bench.client.get("/v1/models/openai/m/");
+    let said = answer.openai_error(404, "model_not_found", None);
+    assert!(said["error"]["message"].as_str().is_some_and(|said| said.ends_with("did you mean /v1/models/openai/m?")));
+    bench.client.delete("/v1/models/openai/m").openai_error(405, "method_not_allowed", None);
+    let labels = bench.server.anyone().get("/metrics").text;
+    assert!(labels.contains("route=\"/v1/models/{model}\"") && !labels.contains(":.+"), "{labels}");
+}
+
+#[test]
 fn tools_pictures_and_structured_output_go_through() {
     let bench = Bench::start();
     let price = json!({ "input_usd_per_million": "1", "output_usd_per_million": "2", "image_tokens": 1000 });
@@ -104,6 +142,7 @@ fn a_test_key_talks_to_the_echo_model() {
     assert_eq!(answer.expect(200)["choices"][0]["message"]["content"], "Say hello.");
     assert_eq!((answer.header("x-cost-usd"), answer.header("x-model-used")), (Some("0"), Some("echo")));
     assert_eq!(tester.get("/v1/models").expect(200)["data"][0]["id"], "echo");
+    assert_eq!(tester.get("/v1/models/openai/whatever").expect(200)["owned_by"], "agentd");
     assert_eq!(bench.upstream.counts().requests, 0);
 }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bad_input;
+mod base_url;
 mod cached;
 mod chat;
 mod failing;

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Bench, hello, question, set_price};
+use super::{Bench, hello, question, set_price, streamed};
+use crate::support::Setup;
 use crate::support::raw::Raw;
 use crate::support::upstream::{Gate, Price, Script};
 
@@ -29,6 +30,30 @@ fn what_a_budget_cannot_pay_is_refused_and_nobody_is_asked() {
     set_price(&bench.server, "m", "0", "0");
     bench.upstream.price("m", Price::tokens("0", "0"));
     bench.client.post("/v1/chat/completions", &question()).expect(200);
+}
+
+/// Clients of OpenAI's interface send what was refused with 429 again by themselves.
+#[test]
+fn a_refusal_tells_clients_not_to_send_the_call_again() {
+    for status in ["402", "429"] {
+        let bench = Bench::start_with(Setup::real().env("AGENTD_BUDGET_EXHAUSTED_STATUS", status));
+        bench.budget(&json!({ "day_usd": "0.0001" }));
+        let code = status.parse().expect("a status");
+        let responses = json!({ "model": "default", "input": "Say hello.", "max_output_tokens": 100 });
+        let embedding = json!({ "model": "openai/m", "input": "x ".repeat(20_000) });
+        for (path, body) in [
+            ("/v1/chat/completions", question()),
+            ("/v1/chat/completions", streamed()),
+            ("/v1/responses", responses),
+            ("/v1/embeddings", embedding),
+        ] {
+            let answer =
+                bench.client.exchange("POST", path, &[], Some(body.to_string().as_bytes())).expect("an answer");
+            answer.openai_error(code, "budget_exceeded", None);
+            assert_eq!(answer.header("x-should-retry"), Some("false"), "{status} {path}");
+        }
+        assert_eq!(bench.upstream.counts().requests, 0);
+    }
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Setting up providers, keys and aliases while the service runs.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use super::{Bench, PROVIDER_KEY, hello, question, set_price};
+use crate::support::cli::say;
+use crate::support::server::ADMIN_KEY;
 use crate::support::upstream::{Price, Script, Upstream};
 use crate::support::{Server, Setup};
 
@@ -113,6 +117,52 @@ fn what_cannot_be_set_up_is_refused() {
     admin.delete("/admin/models/providers/nobody").problem(404, "not_found");
     admin.delete("/admin/models/routes/nobody").problem(404, "not_found");
     admin.delete("/admin/models/providers/openai").problem(409, "configured");
+}
+
+/// What a client is told of a model without a price, taken at its word.
+#[test]
+fn the_hint_of_a_model_without_a_price_can_be_followed() {
+    let bench = Bench::start();
+    bench.upstream.usually(hello());
+    let ask = |model: &str| {
+        let body = json!({ "model": model, "messages": [{ "role": "user", "content": "x" }], "max_tokens": 10 });
+        bench.client.post("/v1/chat/completions", &body)
+    };
+    let told = |model: &str, status: u16, code: &str| {
+        let said = ask(model).openai_error(status, code, None);
+        said["error"]["message"].as_str().expect("a message").to_owned()
+    };
+    // By the address, as curl sends it.
+    for model in ["openai/gpt-x", "openai/org/model:free 1"] {
+        let said = told(model, 400, "unknown_price");
+        assert!(said.contains(&format!("the price of {model} is not known")), "{said}");
+        let (_, rest) = said.split_once("PUT ").expect("an address");
+        let (path, body) = rest.split_once(" with ").expect("a body");
+        let body = body.replace("USD\"", "1\"");
+        let base = format!("http://{}", bench.client.address());
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-X", "PUT", "-H", &format!("X-Admin-Key: {ADMIN_KEY}"), "-d", &body]);
+        let said = say(curl.arg(format!("{base}{path}")), "").json();
+        assert_eq!((&said["model"], &said["counts"]), (&json!(model), &json!(true)));
+        ask(model).expect(200);
+    }
+    // By the command, as a shell reads it; the model is named without its provider.
+    for (model, status, code) in [("gpt-y", 400, "unknown_price"), ("it's/a b", 404, "model_not_found")] {
+        let said = told(model, status, code);
+        assert!(said.contains(&format!("the price of openai/{model} is not known")), "{said}");
+        let (_, rest) = said.split_once("agentd price set ").expect("a command");
+        let (words, _) = rest.split_once(" or PUT ").expect("an address");
+        let program = bench.server.verb(&[]).get_program().to_string_lossy().into_owned();
+        let data = bench.server.data().display().to_string();
+        let line = format!("'{program}' price set {} --data-dir '{data}'", words.replace("USD", "1"));
+        say(Command::new("sh").args(["-c", &line]).env_clear(), "").ok();
+        ask(model).expect(200);
+    }
+    // Slashes in an address may also stay as they are.
+    let price = json!({ "input_usd_per_million": "1", "output_usd_per_million": "2" });
+    let path = "/admin/models/prices/openai/org/other";
+    assert_eq!(bench.server.admin().put(path, &price).expect(200)["model"], "openai/org/other");
+    bench.server.admin().delete(path).expect_text(204);
 }
 
 #[test]

@@ -43,6 +43,20 @@ fn everything_is_sent_on_to_https() {
 }
 
 #[test]
+fn a_browser_that_comes_by_plain_http_ends_at_the_documents() {
+    let server = start();
+    let request = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/html\r\n\r\n";
+    let (status, location) = sent(&server, request);
+    let over_tls = format!("https://{}/", server.address());
+    assert_eq!((status, location), (308, Some(over_tls)));
+    for method in ["GET", "HEAD"] {
+        let answer = server.anyone().send(method, "/", &[("Accept", "text/html")], None);
+        assert_eq!((answer.status, answer.header("location")), (303, Some("/docs")), "{method}");
+    }
+    assert_eq!(server.anyone().get("/").expect(200)["docs"], "/docs");
+}
+
+#[test]
 fn who_does_not_say_for_which_host_is_refused() {
     let server = start();
     for head in [
