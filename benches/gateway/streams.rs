@@ -48,16 +48,22 @@ pub fn rates(bench: &mut Bench) -> Vec<Row> {
     let all = super::in_turns_with(bench, &peers, CONNECTIONS, None, |peer| {
         peer.counted_stream(if peer.name == "agentd" { SHORT_OF_AGENTD } else { SHORT })
     });
+    let whole = super::in_turns(bench, &peers, CONNECTIONS, None);
+    // Beside caddy in the same run.
+    let tables = [("streams/s of 18 events", all, 1.0), ("whole answers/s", whole, 2.3)];
     let rate = |reports: &[Report]| super::of_all(reports, Report::per_second);
-    let caddy = peers.iter().position(|place| bench.peers[*place].name == "caddy").map(|place| rate(&all[place]));
-    let rows = peers.iter().zip(&all).map(|(place, reports)| {
-        let peer = &bench.peers[*place];
-        let row = Row::of(format!("streams/s of 18 events at {CONNECTIONS} connections, {}", peer.name));
-        let row = row.value(rate(reports)).durability(peer.durability);
-        match caddy {
-            Some(caddy) if peer.name == "agentd" => row.least(caddy),
-            _ => row,
-        }
+    let rows = tables.iter().flat_map(|(what, all, factor)| {
+        let caddy = peers.iter().position(|place| bench.peers[*place].name == "caddy").map(|place| rate(&all[place]));
+        let row = |(place, reports): (&usize, &Vec<Report>)| {
+            let peer = &bench.peers[*place];
+            let row = Row::of(format!("{what} at {CONNECTIONS} connections, {}", peer.name));
+            let row = row.value(rate(reports)).durability(peer.durability);
+            match caddy {
+                Some(caddy) if peer.name == "agentd" => row.least(caddy * factor),
+                _ => row,
+            }
+        };
+        peers.iter().zip(all).map(row).collect::<Vec<_>>()
     });
     rows.collect()
 }

@@ -57,18 +57,19 @@ impl<'a> Members<'a> {
     /// Reads an object. Bytes that are not UTF-8, halves of surrogate pairs and
     /// numbers such as NaN do not matter; `repaired` holds what they were replaced in.
     pub(super) fn read(bytes: &'a [u8], repaired: &'a mut Vec<u8>) -> Option<Self> {
-        if let Ok(members) = Self::strictly(bytes) {
+        if let Some(members) = Self::strictly(bytes) {
             return Some(members);
         }
         *repaired = lenient::repair(bytes).into_owned();
-        Self::strictly(repaired).ok()
+        Self::strictly(repaired)
     }
 
-    fn strictly(bytes: &'a [u8]) -> Result<Self, serde_json::Error> {
-        let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let members = reader.deserialize_map(Object)?;
-        reader.end()?;
-        Ok(members)
+    fn strictly(bytes: &'a [u8]) -> Option<Self> {
+        // Checked once for all of it, and not again for each name and value.
+        let mut reader = serde_json::Deserializer::from_str(std::str::from_utf8(bytes).ok()?);
+        let members = reader.deserialize_map(Object).ok()?;
+        reader.end().ok()?;
+        Some(members)
     }
 
     /// The type of an event.

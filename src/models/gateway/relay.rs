@@ -56,7 +56,12 @@ pub(super) async fn begin(
     times.waited += waiting.elapsed();
     let name = &asked.step.provider.name;
     let failure = match opened {
-        Ok(Opened::Stream) => return Ok(open(asked, reservation, body, opening, times)),
+        Ok(Opened::Stream) => {
+            let reply = open(asked, reservation, body, opening, times);
+            // What has arrived with the first event leaves with it.
+            tokio::task::yield_now().await;
+            return Ok(reply);
+        }
         Ok(Opened::Json(begun)) => return one_piece(asked, reservation, body, begun, times).await,
         Ok(Opened::Error(data)) => {
             let bill = opening.events.counter.usage().map_or(Bill::Nothing, Bill::Used);
