@@ -14,6 +14,7 @@ pub mod fuzzing;
 mod gateway;
 pub mod headers;
 mod json;
+mod lenient;
 mod list;
 mod payer;
 pub mod price;
