@@ -120,6 +120,11 @@ impl Halves {
         Cow::Owned(out)
     }
 
+    /// Whether a first half waits for the second.
+    pub(super) fn is_waiting(self) -> bool {
+        self.high.is_some()
+    }
+
     /// What stands for a first half whose second has not come.
     pub(super) fn rest(&mut self) -> Option<char> {
         self.high.take().map(|_| REPLACEMENT)

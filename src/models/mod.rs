@@ -5,6 +5,7 @@
 
 mod audio;
 pub mod batches;
+mod bound;
 mod embeddings;
 pub mod estimate;
 pub mod files;
@@ -26,6 +27,7 @@ pub mod tokens;
 mod types;
 pub mod usage;
 
+pub use bound::{Bound, Members, Writer};
 pub use form::Form;
 pub use gateway::{Gateway, OpenError, Parts};
 pub use headers::headers;

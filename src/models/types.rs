@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+use super::bound::Bound;
 use super::form::Form;
 use crate::budgets::Payer;
 use crate::money::Usd;
@@ -26,6 +27,8 @@ pub enum Endpoint {
 pub enum Body {
     /// A JSON object with the field `model`.
     Json(Bytes),
+    /// The same, made here, with what only some providers are sent of it.
+    Bound(Bytes, Arc<Bound>),
     /// A form with the field `model`.
     Form(Form),
 }

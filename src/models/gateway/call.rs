@@ -234,7 +234,7 @@ impl Inner {
     /// Reserves what the call can cost; limits its output where the budget cannot
     /// pay for all of it and the tenant wants it so.
     async fn pay(&self, step: &Step, request: &Request, payer: &Payer, price: &Arc<Price>) -> Result<Paid, Stop> {
-        let request = request.bounded(price);
+        let request = request.for_step(step).bounded(price);
         let estimate = estimate(&request, price).await?;
         let refused = match self.reserve(step, request.clone(), payer, estimate).await {
             Err(Stop::Unpaid(refused @ Refused::Exhausted(_))) => refused,

@@ -9,11 +9,11 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::provider::DEFAULT;
+use super::provider::{DEFAULT, Step};
 use crate::http::Problem;
 use crate::models::estimate::{self, Estimate, Fields};
 use crate::models::price::Price;
-use crate::models::{Body, Endpoint, Form};
+use crate::models::{Body, Bound, Endpoint, Form};
 
 /// What a call asks for, and with what.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub(super) struct Request {
     /// asked for that.
     pub hides_usage: bool,
     content: Content,
+    /// What only some providers are sent.
+    bound: Option<Arc<Bound>>,
 }
 
 #[derive(Clone)]
@@ -67,6 +69,7 @@ impl Request {
     pub(super) fn read(endpoint: Endpoint, body: Body) -> Result<Self, Problem> {
         match body {
             Body::Json(bytes) => Self::read_json(endpoint, &bytes),
+            Body::Bound(bytes, bound) => Ok(Self { bound: Some(bound), ..Self::read_json(endpoint, &bytes)? }),
             Body::Form(form) => {
                 let text = |name: &str| form.parts.iter().find(|part| part.name == name).map(|part| &part.body);
                 let model = text("model").map(|model| String::from_utf8_lossy(model).into_owned());
@@ -76,7 +79,7 @@ impl Request {
                     Some(_) => return Err(Problem::invalid("/stream", "must be true or false")),
                 };
                 let model = named(model)?;
-                Ok(Self { endpoint, model, stream, hides_usage: false, content: Content::Form(form) })
+                Ok(Self { endpoint, model, stream, hides_usage: false, content: Content::Form(form), bound: None })
             }
         }
     }
@@ -87,7 +90,20 @@ impl Request {
         let model = named(field::<Option<String>>(&fields, "model", "a text")?.flatten())?;
         let stream = field::<Option<bool>>(&fields, "stream", "true or false")?.flatten().unwrap_or_default();
         let hides_usage = stream && endpoint == Endpoint::ChatCompletions && ask_for_usage(&mut fields)?;
-        Ok(Self { endpoint, model, stream, hides_usage, content: Content::Json(fields.into()) })
+        Ok(Self { endpoint, model, stream, hides_usage, content: Content::Json(fields.into()), bound: None })
+    }
+
+    /// The same for one provider, which is about to be asked: with what it has
+    /// written into the conversation itself.
+    pub(super) fn for_step(&self, step: &Step) -> Self {
+        let (Some(bound), Content::Json(fields)) = (&self.bound, &self.content) else { return self.clone() };
+        let provider = &step.provider.name;
+        bound.asked(provider, &step.model);
+        let added = fields.get("messages").and_then(|messages| bound.added(provider, messages));
+        let Some(messages) = added else { return self.clone() };
+        let mut whole = Fields::clone(fields);
+        whole.insert("messages".into(), messages);
+        Self { content: Content::Json(whole.into()), ..self.clone() }
     }
 
     /// Bytes of what has to be counted.

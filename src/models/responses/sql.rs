@@ -160,6 +160,54 @@ pub(super) fn chain(
     Ok(Chain::Turns(turns))
 }
 
+/// Of which response a row is, its input and its object.
+type Texts = (ResponseId, String, String);
+
+/// Those of a tenant's responses that are there, up to so many bytes.
+pub(super) fn stored(tx: &Tx<'_>, tenant: i64, ids: &[ResponseId], most_bytes: usize) -> Result<Vec<Texts>, Error> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for id in ids {
+        let row = tx.one(
+            "SELECT id, input, response FROM responses WHERE no = ?1 AND tenant_no = ?2 AND id = ?3",
+            params![id.no(), tenant, id.0.as_bytes()],
+            |row| Ok((ResponseId(Uuid::from_bytes(row.get(0)?)), row.get(1)?, row.get(2)?)),
+        )?;
+        let row: Option<Texts> = row;
+        bytes += row.as_ref().map_or(0, |(_, input, object)| input.len() + object.len());
+        found.extend(row);
+        if bytes > most_bytes {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Those of a tenant's newest responses of which `names` says that it wants them; so
+/// many, and so many bytes, are looked through.
+pub(super) fn newest(
+    tx: &Tx<'_>,
+    tenant: i64,
+    most: usize,
+    most_bytes: usize,
+    names: impl Fn(&str) -> bool,
+) -> Result<Vec<Texts>, Error> {
+    let mut bytes = 0_usize;
+    let found = tx.all(
+        "SELECT id, input, response, bytes FROM responses INDEXED BY responses_by_tenant
+         WHERE tenant_no = ?1 ORDER BY no DESC LIMIT ?2",
+        params![tenant, most],
+        |row| {
+            bytes = bytes.saturating_add(row.get(3)?);
+            // Long texts are read from the disk only when they are asked for.
+            let is_wanted =
+                bytes <= most_bytes && (names(row.get_ref(1)?.as_str()?) || names(row.get_ref(2)?.as_str()?));
+            let id = ResponseId(Uuid::from_bytes(row.get(0)?));
+            if is_wanted { Ok(Some((id, row.get(1)?, row.get(2)?))) } else { Ok(None) }
+        },
+    )?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 /// What a job finds of the response that it is to make.
 #[derive(Debug)]
 pub(super) struct Work {

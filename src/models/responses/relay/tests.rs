@@ -15,7 +15,7 @@ fn events(text: &str, next: i64) -> Vec<Event> {
     let create = Create::read(CreateBody(fields)).expect("it is fine");
     let id = ResponseId(uuid::Uuid::nil());
     let head = Head::new(id, &create, "m-1", Timestamp::from_micros(1_700_000_000_000_000));
-    let mut events = Events::new(Source::Own(Relay::new(Own::new(&create, &head), head, next)));
+    let mut events = Events::new(Source::Own(Box::new(Relay::new(Own::new(&create, &head), head, next))));
     let mut out = Vec::new();
     events.begin(&mut out);
     events.push(text.as_bytes(), &mut out);
