@@ -1,23 +1,23 @@
-//! What a provider has written into earlier turns of a conversation beside what all
-//! providers understand, such as its reasoning or the signature of a thought. It goes
-//! back to that provider and to no other.
+//! Provider-bound members: what a provider wrote into earlier turns of a conversation
+//! that only it understands, such as reasoning or a thought signature. They are sent back
+//! to that provider and to no other.
 //!
-//! A request is written before it is known who answers it. So this stands beside the
-//! request's body, out of every client's reach, and the gateway adds it for each
-//! provider that it asks ([`Bound::added`]). See docs/decisions/0045.
+//! A request is written before the provider that answers it is known. So the members are
+//! kept beside the body, where no client can put any, and the gateway adds them for each
+//! provider that it tries ([`Bound::added`]). See docs/decisions/0045.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
-/// Members of messages that the translation decides, whatever the provider wrote.
+/// Members of messages that the translation sets; those of the provider are ignored.
 const OF_MESSAGES: &[&str] = &["function_call", "name", "refusal", "role", "tool_call_id", "tool_calls"];
 /// The same for calls of tools, and for the functions in them.
 const OF_CALLS: &[&str] = &["function", "id", "index"];
 const OF_FUNCTIONS: &[&str] = &["arguments", "name"];
 
-/// Who answers a request.
+/// The provider and model that answer a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Writer {
     /// The provider's name.
@@ -26,20 +26,20 @@ pub struct Writer {
     pub model: Arc<str>,
 }
 
-/// What one provider has written into one message.
+/// Members that one provider wrote into one message.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Members {
     /// The provider's name.
     pub provider: String,
-    /// Where the message is in the request.
+    /// The index of the message in the request.
     pub message: usize,
     /// Members of the message.
     pub fields: Map<String, Value>,
-    /// Members of its calls of tools, by their places; what is in `function` belongs to the function.
+    /// Members of its tool calls, by index; `function` has those of the function.
     pub calls: Vec<(usize, Map<String, Value>)>,
 }
 
-/// All of it for one request, and who answers that.
+/// All members of one request, and who answers it.
 #[derive(Debug, Default)]
 pub struct Bound {
     members: Vec<Members>,
@@ -47,27 +47,26 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// What goes with a request.
+    /// The members of a request.
     #[must_use]
     pub fn new(members: Vec<Members>) -> Self {
         Self { members, writer: Mutex::default() }
     }
 
-    /// Notes who is asked. Providers are asked one after the other until one answers,
-    /// so it is the last one that does.
+    /// Records the provider that is tried now. Providers are tried one after the other, so
+    /// the last one recorded is the one that answers.
     pub(super) fn asked(&self, provider: &Arc<str>, model: &Arc<str>) {
         let writer = Writer { provider: provider.clone(), model: model.clone() };
         *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
     }
 
-    /// Who has been asked last; none where the built-in model answers.
+    /// The provider recorded last; `None` if the built-in model answers.
     #[must_use]
     pub fn writer(&self) -> Option<Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The messages of a request as this provider is sent them; `None` where it has
-    /// written nothing into them.
+    /// The messages with this provider's members; `None` if it has none.
     pub(super) fn added(&self, provider: &str, messages: &RawValue) -> Option<Box<RawValue>> {
         let own = self.members.iter().filter(|members| members.provider == provider);
         let mut own = own.peekable();
@@ -86,7 +85,7 @@ impl Bound {
 impl Members {
     fn add_to(&self, message: &mut Value) {
         let Value::Object(fields) = message else { return };
-        // Content is decided here too, unless the provider's is a list of parts.
+        // Content is set by the translation, unless the provider wrote a list of parts.
         let is_its = |name: &str, value: &Value| name != "content" || value.is_array();
         let all = self.fields.iter().filter(|(name, value)| is_its(name, value));
         add(fields, all, OF_MESSAGES);

@@ -1,10 +1,10 @@
-//! Reading JSON that providers write not quite by the rules. An answer that has
-//! been paid for must not be lost to half a character or a `NaN`.
+//! Reads JSON of providers that is slightly invalid: an answer that was paid for must
+//! not be lost to a lone surrogate or a `NaN`.
 //!
-//! What is repaired: a byte order mark before the document; bytes that are not
-//! UTF-8; control characters and unknown escapes in strings; halves of surrogate
-//! pairs; `NaN` and `Infinity` in any spelling, and numbers beyond a double, all of
-//! which become `null`. Valid documents are read as they are, and cost nothing more.
+//! Repaired are: a byte order mark before the document; bytes that are not UTF-8; control
+//! characters and unknown escapes in strings; lone surrogates; `NaN` and `Infinity` in any
+//! spelling, and numbers beyond a double, which become `null`. Valid documents are parsed
+//! as they are, at no extra cost.
 
 use std::borrow::Cow;
 
@@ -16,10 +16,10 @@ const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
 /// Digits that a number in a double's range may have without an exponent.
 const LONGEST_NUMBER: usize = 300;
 
-/// Reads a document, repaired where it has to be.
+/// Parses a document, repaired if necessary.
 ///
 /// # Errors
-/// When it is not JSON even then: those of the document as it came.
+/// If it is not JSON even then: the error of the original document.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     let error = match serde_json::from_slice(bytes) {
         Ok(value) => return Ok(value),
@@ -31,22 +31,22 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::
     }
 }
 
-/// The document as a strict reader takes it: the same bytes where nothing has to be
-/// repaired. One pass, and at most six bytes for each.
+/// The document as a strict parser accepts it; borrowed if nothing had to be repaired.
+/// One pass; the output has at most six times as many bytes.
 pub(super) fn repair(bytes: &[u8]) -> Cow<'_, [u8]> {
     Repair::new(bytes, Lone::Replaced).run()
 }
 
-/// A part of a stream, whose strings may begin and end with halves of characters.
+/// A chunk of a stream, whose strings may begin or end with half a surrogate pair.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// Halves in it are marked, for [`Halves`] and [`settle`] to read.
+    /// Lone surrogates in it are marked, for [`Halves`] and [`settle`].
     pub value: Value,
-    /// Whether there are any.
+    /// Whether it has any.
     pub has_halves: bool,
 }
 
-/// Reads a part of a stream.
+/// Parses a chunk of a stream.
 ///
 /// # Errors
 /// As [`parse`].
@@ -61,12 +61,12 @@ pub(super) fn parse_part(bytes: &[u8]) -> Result<Part, serde_json::Error> {
     Ok(Part { value, has_halves: repair.has_halves })
 }
 
-/// Before the mark of a half: a code point that no text has.
+/// Precedes a marked surrogate: a noncharacter, which no text has.
 const MARK: char = '\u{10ffff}';
-/// Where the marks of halves begin, in the private use area.
+/// Added to a surrogate to mark it, which moves it into the private use area.
 const MARKED: u32 = 0x10_0000;
 
-/// The half that stands after [`MARK`].
+/// The surrogate that follows [`MARK`].
 fn marked(letter: char) -> Option<u16> {
     let unit = u16::try_from(u32::from(letter).checked_sub(MARKED)?).ok()?;
     (0xd800..0xe000).contains(&unit).then_some(unit)
@@ -76,22 +76,20 @@ fn is_high(unit: u16) -> bool {
     (0xd800..0xdc00).contains(&unit)
 }
 
-/// The character of two halves.
+/// The character of a surrogate pair.
 fn joined(high: u16, low: u16) -> Option<char> {
     char::decode_utf16([high, low]).next()?.ok().filter(|_| is_high(high))
 }
 
-/// A text that comes in parts, with what may be the first half of a character at
-/// its end.
+/// Joins surrogate pairs across the deltas of one text.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Halves {
     high: Option<u16>,
 }
 
 impl Halves {
-    /// The next part of the text. A first half at its end waits for the second;
-    /// halves without the other become U+FFFD. `has_halves` is what the part's
-    /// reader said.
+    /// The next delta. A high surrogate at its end is held back for the next one; lone
+    /// ones become U+FFFD. `has_halves` is that of the [`Part`].
     pub(super) fn join<'a>(&mut self, text: &'a str, has_halves: bool) -> Cow<'a, str> {
         if text.is_empty() || (self.high.is_none() && !has_halves) {
             return Cow::Borrowed(text);
@@ -120,18 +118,18 @@ impl Halves {
         Cow::Owned(out)
     }
 
-    /// Whether a first half waits for the second.
+    /// Whether a high surrogate is held back.
     pub(super) fn is_waiting(self) -> bool {
         self.high.is_some()
     }
 
-    /// What stands for a first half whose second has not come.
+    /// The end of the text: U+FFFD if a high surrogate is still held back.
     pub(super) fn rest(&mut self) -> Option<char> {
         self.high.take().map(|_| REPLACEMENT)
     }
 }
 
-/// A text without marks: halves that meet are joined, others become U+FFFD.
+/// Resolves the marks in a text: pairs are joined, lone surrogates become U+FFFD.
 pub(super) fn settle(text: &str) -> Cow<'_, str> {
     if !text.contains(MARK) {
         return Cow::Borrowed(text);
@@ -142,7 +140,7 @@ pub(super) fn settle(text: &str) -> Cow<'_, str> {
     Cow::Owned(settled)
 }
 
-/// The same for all strings of a value.
+/// Resolves the marks in all strings of a value.
 pub(super) fn settle_value(value: &mut Value) {
     match value {
         Value::String(text) => {
@@ -162,7 +160,7 @@ pub(super) fn settle_value(value: &mut Value) {
     }
 }
 
-/// What becomes of a half without the other.
+/// What becomes of a lone surrogate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lone {
     Replaced,
@@ -173,9 +171,9 @@ enum Lone {
 struct Repair<'a> {
     from: &'a [u8],
     lone: Lone,
-    /// Whether all of it is UTF-8, so that this need not be checked letter by letter.
+    /// Whether all of it is UTF-8, so that single characters need no check.
     is_utf8: bool,
-    /// The repaired text, of everything before `copied`.
+    /// The repaired form of everything before `copied`.
     out: Vec<u8>,
     copied: usize,
     has_halves: bool,
@@ -213,7 +211,7 @@ impl<'a> Repair<'a> {
         self.from.get(at).copied()
     }
 
-    /// Writes something else for these bytes; where they end.
+    /// Replaces these bytes; returns where they end.
     fn replace(&mut self, begin: usize, end: usize, by: &[u8]) -> usize {
         self.out.extend_from_slice(&self.from[self.copied..begin]);
         self.out.extend_from_slice(by);
@@ -221,7 +219,7 @@ impl<'a> Repair<'a> {
         end
     }
 
-    /// A number, or a name such as `null`; where it ends.
+    /// A number, or a literal such as `null`; returns where it ends.
     fn word(&mut self, begin: usize) -> usize {
         let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
         let length = self.from[begin..].iter().take_while(|byte| is_part(byte)).count();
@@ -234,7 +232,7 @@ impl<'a> Repair<'a> {
         begin + length
     }
 
-    /// A string from its first letter on; where it ends, with its quote.
+    /// A string after its opening quote; returns where it ends.
     fn string(&mut self, mut at: usize) -> usize {
         while let Some(byte) = self.byte(at) {
             at = match byte {
@@ -248,7 +246,7 @@ impl<'a> Repair<'a> {
         at
     }
 
-    /// An escape; where it ends.
+    /// An escape; returns where it ends.
     fn escape(&mut self, at: usize) -> usize {
         match self.byte(at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at + 2,
@@ -257,20 +255,20 @@ impl<'a> Repair<'a> {
                 Some(_) => at + 6,
                 None => self.replace(at, at + 1, b"\\\\"),
             },
-            // The document ends here.
+            // The document is cut off.
             None => at + 1,
             Some(_) => self.replace(at, at + 1, b"\\\\"),
         }
     }
 
-    /// The number that an escape such as `\u00e9` has here.
+    /// The code unit of an escape such as `\u00e9` at this position.
     fn escaped_unit(&self, at: usize) -> Option<u16> {
         let digits = self.from.get(at..at + 6)?.strip_prefix(b"\\u")?;
         let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok());
         digits.iter().try_fold(0, |unit, byte| Some(unit * 16 + digit(byte)?))
     }
 
-    /// The half that is written in three bytes here, as some write UTF-8.
+    /// The surrogate that is encoded in three bytes at this position (CESU-8).
     fn written_unit(&self, at: usize) -> Option<u16> {
         match self.from.get(at..at + 3)? {
             [0xed, second @ 0xa0..=0xbf, third @ 0x80..=0xbf] => {
@@ -280,7 +278,7 @@ impl<'a> Repair<'a> {
         }
     }
 
-    /// Half a character, which has `length` bytes; where it ends, or the other half.
+    /// A surrogate of `length` bytes; returns where it, or its pair, ends.
     fn half(&mut self, at: usize, unit: u16, length: usize) -> usize {
         let next = at + length;
         let escaped = self.escaped_unit(next).map(|unit| (unit, 6));
@@ -304,7 +302,7 @@ impl<'a> Repair<'a> {
         self.replace(at, next, by.as_bytes())
     }
 
-    /// A letter beyond ASCII, in a text that is not all UTF-8; where it ends.
+    /// A character beyond ASCII, in a text that is not all UTF-8; returns where it ends.
     fn letter(&mut self, at: usize) -> usize {
         if let Some(unit) = self.written_unit(at) {
             return self.half(at, unit, 3);

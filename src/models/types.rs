@@ -27,7 +27,7 @@ pub enum Endpoint {
 pub enum Body {
     /// A JSON object with the field `model`.
     Json(Bytes),
-    /// The same, made here, with what only some providers are sent of it.
+    /// The same, with members that only some providers are sent.
     Bound(Bytes, Arc<Bound>),
     /// A form with the field `model`.
     Form(Form),

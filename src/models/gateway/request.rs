@@ -27,7 +27,7 @@ pub(super) struct Request {
     /// asked for that.
     pub hides_usage: bool,
     content: Content,
-    /// What only some providers are sent.
+    /// Members that only some providers are sent.
     bound: Option<Arc<Bound>>,
 }
 
@@ -93,8 +93,7 @@ impl Request {
         Ok(Self { endpoint, model, stream, hides_usage, content: Content::Json(fields.into()), bound: None })
     }
 
-    /// The same for one provider, which is about to be asked: with what it has
-    /// written into the conversation itself.
+    /// The same for the provider that is tried now: with the members that are bound to it.
     pub(super) fn for_step(&self, step: &Step) -> Self {
         let (Some(bound), Content::Json(fields)) = (&self.bound, &self.content) else { return self.clone() };
         let provider = &step.provider.name;

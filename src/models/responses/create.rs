@@ -35,7 +35,7 @@ pub(super) struct Asked {
 /// What a provider is asked, and how its answer is read.
 pub(super) struct Plan {
     pub call: Call,
-    /// How a chat completion is read; `None` where the answer is in the provider's own words.
+    /// How to read a chat completion; `None` if the provider has the Responses interface.
     shape: Option<Shape>,
 }
 
@@ -67,7 +67,9 @@ impl Inner {
             let is_sealed = |item: &Value| item["encrypted_content"].as_str().is_some_and(|it| it.starts_with(PREFIX));
             let needs_seal = wants_sealed(create) || create.input.iter().chain(&context).any(is_sealed);
             let seal = if needs_seal { Some(self.seal(tenant).await?) } else { None };
-            let chat = to_chat(create, &context, stream, &|sealed| seal.as_ref()?.open(sealed))?;
+            let restored = self.restored(tenant, &create.input).await?;
+            let input = restored.as_deref().unwrap_or(&create.input);
+            let chat = to_chat(create, &context, input, stream, &|sealed| seal.as_ref()?.open(sealed))?;
             let (fields, bound) = (chat.fields, Arc::new(Bound::new(chat.members)));
             let shape = Shape { bound: bound.clone(), seal, ..chat.shape };
             (Endpoint::ChatCompletions, Body::Bound(json(&fields)?, bound), Some(shape))

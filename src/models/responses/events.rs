@@ -147,7 +147,8 @@ impl Replay {
     }
 
     fn parts(&mut self, place: &str, at: &Value, parts: &Value) {
-        for (index, part) in parts.as_array().into_iter().flatten().enumerate() {
+        let parts = parts.as_array().into_iter().flatten().enumerate();
+        for (index, part) in parts.filter(|(_, part)| part.is_object()) {
             self.part(&with(at, &[(place, &index.into())]), part);
         }
     }

@@ -90,7 +90,7 @@ pub struct Parts {
     pub ids: IdSource,
     /// What calls models.
     pub models: Arc<dyn Models>,
-    /// Where the key is that seals what providers are given back.
+    /// Keeps the key that seals `encrypted_content`.
     pub vault: Vault,
     /// How long responses are kept; none: for ever.
     pub keep: Option<Duration>,
@@ -106,7 +106,7 @@ struct Inner {
     ids: IdSource,
     models: Arc<dyn Models>,
     vault: Vault,
-    /// What seals, once it has been needed.
+    /// The key that seals `encrypted_content`, once it was needed.
     key: OnceCell<Arc<RandomizedNonceKey>>,
     keep: Option<Duration>,
     followers: Arc<Followers>,
@@ -155,7 +155,7 @@ impl Inner {
         self.jobs.get().ok_or_else(|| Problem::unavailable("starting", "the service has just been started", 1))
     }
 
-    /// What seals for a tenant. Its key is made when it is needed for the first time.
+    /// Seals for a tenant. The key is generated when it is needed for the first time.
     async fn seal(&self, tenant: i64) -> Result<Seal, Problem> {
         let make = || async {
             let vault = self.vault.clone();
@@ -169,7 +169,7 @@ impl Inner {
                 Ok(Ok(key.to_vec()))
             };
             let bytes = self.db.write(work).await?.map_err(Problem::internal)?;
-            seal::key(&bytes).ok_or_else(|| Problem::internal("the key that seals responses is none"))
+            seal::key(&bytes).ok_or_else(|| Problem::internal("the key that seals responses has the wrong length"))
         };
         let key = self.key.get_or_try_init(make).await?;
         Ok(Seal::new(key.clone(), tenant))

@@ -186,7 +186,7 @@ impl Head {
         self.fields.insert("model".into(), model.into());
     }
 
-    /// How it was served; what no client would know is not shown.
+    /// The tier that served it, if it is a known one.
     pub fn set_service_tier(&mut self, tier: &str) {
         if ["auto", "default", "flex", "scale", "priority"].contains(&tier) {
             self.fields.insert("service_tier".into(), tier.into());

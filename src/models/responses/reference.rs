@@ -1,5 +1,5 @@
-//! Items that a client names instead of sending them. They stand for what is stored,
-//! of this tenant's responses: what a model said, and what it was asked.
+//! Resolves `item_reference`: items of the tenant's stored responses, input or output,
+//! that a client names by id instead of sending them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,28 +10,29 @@ use super::create::Asked;
 use super::id::ResponseId;
 use super::request::without_id;
 use super::sql;
+use super::translate::MEMBER;
 use crate::http::Problem;
 
 /// References that one request may have.
 const MOST_REFERENCES: usize = 1_000;
-/// Bytes of stored responses that are read for them.
+/// Bytes of stored responses that are searched for them.
 const MOST_BYTES: usize = 16 << 20;
-/// An item of a provider with the interface has the provider's own id, which does not
-/// say where it is. So many of the tenant's newest responses are looked through for it.
+/// The ids of a provider with the Responses interface do not contain the response's id.
+/// They are searched in this many of the tenant's newest responses.
 const NEWEST: usize = 500;
 
 impl Inner {
-    /// Puts what is stored in the place of each reference.
+    /// Replaces each reference by the stored item.
     ///
     /// # Errors
-    /// When there is no such item, with its place.
+    /// If there is no such item.
     pub(super) async fn resolve(&self, asked: &mut Asked) -> Result<(), Problem> {
         let wanted = references(&asked.create.input)?;
         if wanted.is_empty() {
             return Ok(());
         }
         let mut found = self.find(asked, wanted.iter().map(|(_, id)| id.clone()).collect()).await?;
-        // What a provider with the interface is sent it cannot look up by its id.
+        // Providers store nothing, so an id means nothing to them.
         let has_interface = self.has_interface(asked);
         let mut wanted = wanted.into_iter().peekable();
         let mut input = Vec::with_capacity(asked.create.input.len());
@@ -47,7 +48,7 @@ impl Inner {
         Ok(())
     }
 
-    /// The items with these ids, as far as there are any.
+    /// The stored items with these ids.
     async fn find(&self, asked: &Asked, wanted: HashSet<String>) -> Result<HashMap<String, Value>, Problem> {
         let (tenant, mut found) = (asked.payer.tenant, HashMap::new());
         let mut responses: Vec<_> = wanted.iter().filter_map(|id| ResponseId::of_part(id)).collect();
@@ -72,11 +73,62 @@ impl Inner {
     }
 }
 
-/// Where there are references, and to what.
+/// Responses that are read for items whose client dropped unknown members.
+const MOST_RESTORED: usize = 64;
+
+impl Inner {
+    /// The input with the members that typed clients drop from items: those of the stored
+    /// item with the same id. `None` if nothing has to be restored.
+    pub(super) async fn restored(&self, tenant: i64, input: &[Value]) -> Result<Option<Vec<Value>>, Problem> {
+        let mut responses: Vec<_> = stripped(input).map(|(_, response)| response).collect();
+        responses.dedup();
+        responses.truncate(MOST_RESTORED);
+        if responses.is_empty() {
+            return Ok(None);
+        }
+        let mut found = HashMap::new();
+        let wanted = stripped(input).filter_map(|(place, _)| input[place]["id"].as_str().map(str::to_owned)).collect();
+        take(self.db.read(move |tx| sql::stored(tx, tenant, &responses, MOST_BYTES)).await?, &wanted, &mut found)?;
+        let mut restored = input.to_vec();
+        for (place, _) in stripped(input) {
+            let item = &mut restored[place];
+            let stored = item["id"].as_str().and_then(|id| found.get(id));
+            let Some(stored) = stored.filter(|stored| is_same(stored, item)) else { continue };
+            if item["type"] == "reasoning" {
+                *item = stored.clone();
+            } else if let Some(theirs) = stored.get(MEMBER) {
+                item[MEMBER] = theirs.clone();
+            }
+        }
+        Ok(Some(restored))
+    }
+}
+
+/// Items of stored responses that may lack members, from the last one on: reasoning, which
+/// never lacks them otherwise, and answers to the last message of the user.
+fn stripped(input: &[Value]) -> impl Iterator<Item = (usize, ResponseId)> {
+    let last = input.iter().rposition(|item| item["role"] == "user");
+    let of_turn = move |place: usize| last.is_none_or(|last| place > last);
+    input.iter().enumerate().rev().filter_map(move |(place, item)| {
+        let is_wanted = match item["type"].as_str() {
+            Some("reasoning") => !item["encrypted_content"].is_string(),
+            Some("function_call" | "custom_tool_call" | "message") => of_turn(place),
+            _ => false,
+        };
+        let response = ResponseId::of_part(item["id"].as_str()?)?;
+        (is_wanted && item.get(MEMBER).is_none_or(Value::is_null)).then_some((place, response))
+    })
+}
+
+fn is_same(stored: &Value, item: &Value) -> bool {
+    ["type", "call_id", "name"].iter().all(|name| stored[*name] == item[*name])
+}
+
+/// The references: their positions and ids.
 fn references(input: &[Value]) -> Result<Vec<(usize, String)>, Problem> {
     let mut found = Vec::new();
     for (place, item) in input.iter().enumerate() {
-        // The type may be left out, and is then told by what else there is not.
+        // The type is optional; without it, a reference has nothing but an id.
         let is_bare = item["type"].is_null() && item["role"].is_null() && item["id"].is_string();
         if item["type"] != "item_reference" && !is_bare {
             continue;
@@ -84,13 +136,13 @@ fn references(input: &[Value]) -> Result<Vec<(usize, String)>, Problem> {
         let fields = item.as_object().into_iter().flatten();
         let odd = fields.filter(|(_, value)| !value.is_null()).find(|(name, _)| *name != "type" && *name != "id");
         if let Some((name, _)) = odd {
-            return Err(Problem::invalid(format!("/input/{place}/{name}"), "has no place in an item_reference"));
+            return Err(Problem::invalid(format!("/input/{place}/{name}"), "is not allowed in an item_reference"));
         }
         let id = item["id"].as_str().filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| Problem::invalid(format!("/input/{place}/id"), "must be the id of an item"))?;
         found.push((place, id.to_owned()));
         if found.len() > MOST_REFERENCES {
-            let detail = format!("is the reference number {}; a request may have {MOST_REFERENCES}", found.len());
+            let detail = format!("exceeds the limit of {MOST_REFERENCES} references in a request");
             return Err(Problem::invalid(format!("/input/{place}"), detail));
         }
     }
@@ -103,8 +155,8 @@ fn missing(place: usize, id: &str) -> Problem {
     problem.with_hint("only responses with \"store\": true are stored; send the item itself, or previous_response_id")
 }
 
-/// Whether a stored text has an item with one of these ids. What is within a string
-/// has its quotes escaped, so it is never taken for one.
+/// Whether a stored text has an item with one of these ids. Quotes within strings are
+/// escaped, so they cannot match.
 fn names(text: &str, wanted: &HashSet<String>) -> bool {
     const FIELD: &str = "\"id\":\"";
     let ids = text.match_indices(FIELD).filter_map(|(place, _)| text[place + FIELD.len()..].split('"').next());
@@ -136,7 +188,7 @@ fn take_item(item: Value, wanted: &HashSet<String>, found: &mut HashMap<String, 
     }
 }
 
-/// The items of a response's input, each with an id: its own, or one by its place.
+/// The items of a response's input, each with an id: its own, or one from its position.
 pub(super) fn items(id: ResponseId, input: &str) -> Result<Vec<Value>, Problem> {
     let mut items: Vec<Value> = serde_json::from_str(input).map_err(Problem::internal)?;
     for (place, item) in items.iter_mut().enumerate() {
@@ -180,6 +232,28 @@ mod tests {
         }
         let many = vec![json!({ "id": "a" }); MOST_REFERENCES + 1];
         assert_eq!(references(&many).expect_err("too many").errors()[0].pointer, format!("/input/{MOST_REFERENCES}"));
+    }
+
+    #[test]
+    fn items_may_lack_members() {
+        let id = ResponseId(uuid::Uuid::from_u128(1));
+        let item = |kind: &str, prefix: &str| json!({ "type": kind, "id": id.part(prefix, 0) });
+        let mut whole = item("function_call", "fc");
+        whole[MEMBER] = "x".into();
+        let mut sealed = item("reasoning", "rs");
+        sealed["encrypted_content"] = "x".into();
+        let input = [
+            item("reasoning", "rs"),
+            item("function_call", "fc"),
+            json!({ "type": "message", "role": "user", "content": "a" }),
+            item("function_call", "fc"),
+            item("function_call_output", "fco"),
+            whole,
+            sealed,
+            json!({ "type": "function_call", "id": "fc_1" }),
+            json!({ "type": "custom_tool_call", "id": id.part("ctc", 1) }),
+        ];
+        assert_eq!(stripped(&input).collect::<Vec<_>>(), [(8, id), (3, id), (0, id)]);
     }
 
     #[test]

@@ -69,12 +69,12 @@ pub(super) struct Relay {
     has_begun: bool,
     /// What the provider said was wrong.
     error: Option<String>,
-    /// Half a character at the end of a delta, and of which text.
+    /// Half a surrogate pair at the end of a delta, and the text that it belongs to.
     halves: Option<([String; 4], Halves)>,
     finished: Option<Finished>,
 }
 
-/// What tells the texts of a stream apart.
+/// The members that identify a text of the stream.
 const CHANNEL: [&str; 4] = ["type", "item_id", "content_index", "summary_index"];
 
 impl Relay {
@@ -95,7 +95,7 @@ impl Relay {
         if self.finished.is_some() || data.trim() == "[DONE]" {
             return;
         }
-        // Halves of characters are no fault of the JSON, but of the texts in it.
+        // Lone surrogates are valid JSON, but strict parsers refuse them.
         let may_have_halves = self.halves.is_some() || ["\\ud", "\\uD"].iter().any(|half| data.contains(half));
         if !may_have_halves && serde_json::from_str::<Peek<'_>>(data).is_ok() {
             return self.event(data, out);
@@ -106,7 +106,7 @@ impl Relay {
         }
     }
 
-    /// An event that needed to be repaired, or follows one with half a character.
+    /// An event that had to be repaired, or follows one that ends with half a surrogate pair.
     fn repaired(&mut self, mut part: Part, data: &str, out: &mut Vec<Event>) {
         let event = &mut part.value;
         let is_delta =
@@ -134,7 +134,8 @@ impl Relay {
     }
 
     fn event(&mut self, data: &str, out: &mut Vec<Event>) {
-        let Ok(peek) = serde_json::from_str::<Peek<'_>>(data) else {
+        let is_object = data.trim_start().starts_with('{');
+        let Some(peek) = serde_json::from_str::<Peek<'_>>(data).ok().filter(|_| is_object) else {
             self.fail("the provider sent something that is not JSON", out);
             return;
         };

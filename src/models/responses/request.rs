@@ -115,8 +115,8 @@ impl Create {
     }
 
     /// The request as a provider with this interface is sent it: with what came
-    /// before written out, and nothing of it to be kept there. What a provider of chat
-    /// completions is to be given back is not for it.
+    /// before written out, and nothing of it to be kept there. Members that are bound to
+    /// a provider of chat completions are left out.
     pub fn to_provider(&self, context: Vec<Value>, stream: bool) -> Map<String, Value> {
         let mut fields = self.fields.clone();
         for ours in ["previous_response_id", "background", "conversation"] {
@@ -146,8 +146,8 @@ pub(super) fn without_id(item: Value) -> Option<Value> {
     Some(item)
 }
 
-/// An item without what another provider is to be given back with it. Reasoning of such
-/// a provider is only that.
+/// An item without members that are bound to a provider of chat completions. Reasoning of
+/// such a provider is left out.
 fn without_theirs(mut item: Value) -> Option<Value> {
     let fields = item.as_object_mut()?;
     let is_theirs = fields.remove(MEMBER).is_some_and(|it| !it.is_null());

@@ -1,5 +1,5 @@
-//! Sealing what providers are to be given back, for clients that keep nothing of an
-//! item but what the format names: `encrypted_content`.
+//! Seals what providers are sent back as `encrypted_content`, for clients that drop
+//! unknown members of items.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-/// What everything begins with that is sealed here; the number is that of the form.
+/// The prefix of sealed content, with the version of its format.
 pub(super) const PREFIX: &str = "agentd1.";
-/// Bytes of a key.
+/// The length of a key in bytes.
 pub(super) const KEY_BYTES: usize = 32;
 
-/// Seals for one tenant, so that no other can have it opened.
+/// Seals for one tenant; no other tenant can use the result.
 #[derive(Clone)]
 pub(super) struct Seal {
     key: Arc<RandomizedNonceKey>,
@@ -26,7 +26,7 @@ impl fmt::Debug for Seal {
     }
 }
 
-/// A key; `None` where the bytes are none.
+/// A key; `None` if it has the wrong length.
 pub(super) fn key(bytes: &[u8]) -> Option<Arc<RandomizedNonceKey>> {
     RandomizedNonceKey::new(&AES_256_GCM, bytes).ok().map(Arc::new)
 }
@@ -36,16 +36,16 @@ impl Seal {
         Self { key, tenant }
     }
 
-    /// `None` when the library fails.
+    /// Seals a text; `None` if the library fails.
     pub fn seal(&self, plain: &str) -> Option<String> {
         let mut bytes = plain.as_bytes().to_vec();
         let nonce = self.key.seal_in_place_append_tag(self.aad(), &mut bytes).ok()?;
         Some(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode([nonce.as_ref().as_slice(), &bytes].concat())))
     }
 
-    /// Outside `None` for what was never sealed here; inside for what has been changed,
-    /// or belongs to another tenant.
-    #[expect(clippy::option_option, reason = "that it is somebody else's is no fault")]
+    /// Opens a text. The outer `None`: it was not sealed by this service; the inner one: it
+    /// was modified, or belongs to another tenant.
+    #[expect(clippy::option_option, reason = "content that a provider sealed is not an error")]
     pub fn open(&self, sealed: &str) -> Option<Option<Vec<u8>>> {
         let text = sealed.strip_prefix(PREFIX)?;
         Some(self.opened(text))
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(seal(1, 1).open(&sealed), Some(Some(b"hidden".to_vec())));
         assert_eq!(seal(1, 2).open(&sealed), Some(None));
         assert_eq!(seal(2, 1).open(&sealed), Some(None));
-        assert_eq!(seal(1, 1).open("gAAAAAB"), None, "somebody else's");
+        assert_eq!(seal(1, 1).open("gAAAAAB"), None, "sealed by a provider");
         assert!(key(b"short").is_none());
     }
 

@@ -160,10 +160,10 @@ pub(super) fn chain(
     Ok(Chain::Turns(turns))
 }
 
-/// Of which response a row is, its input and its object.
+/// A response's id, input and object.
 type Texts = (ResponseId, String, String);
 
-/// Those of a tenant's responses that are there, up to so many bytes.
+/// The stored ones of these responses of a tenant, up to `most_bytes`.
 pub(super) fn stored(tx: &Tx<'_>, tenant: i64, ids: &[ResponseId], most_bytes: usize) -> Result<Vec<Texts>, Error> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     for id in ids {
@@ -182,8 +182,8 @@ pub(super) fn stored(tx: &Tx<'_>, tenant: i64, ids: &[ResponseId], most_bytes: u
     Ok(found)
 }
 
-/// Those of a tenant's newest responses of which `names` says that it wants them; so
-/// many, and so many bytes, are looked through.
+/// Those of a tenant's newest responses whose input or object `names` accepts. At most
+/// `most` rows and `most_bytes` are searched.
 pub(super) fn newest(
     tx: &Tx<'_>,
     tenant: i64,
@@ -198,7 +198,7 @@ pub(super) fn newest(
         params![tenant, most],
         |row| {
             bytes = bytes.saturating_add(row.get(3)?);
-            // Long texts are read from the disk only when they are asked for.
+            // SQLite reads long columns only when they are accessed.
             let is_wanted =
                 bytes <= most_bytes && (names(row.get_ref(1)?.as_str()?) || names(row.get_ref(2)?.as_str()?));
             let id = ResponseId(Uuid::from_bytes(row.get(0)?));

@@ -176,6 +176,29 @@ fn clients_that_keep_what_the_format_names_have_it_sealed() {
     }
 }
 
+#[test]
+fn clients_that_keep_ids_have_it_found_by_them() {
+    let bench = Bench::start();
+    bench.upstream.usually(whole());
+    let mut first = bench.create(&question());
+    for item in first["output"].as_array_mut().expect("a list") {
+        item.as_object_mut().expect("an item").remove("provider_data");
+    }
+    bench.upstream.usually(Script::reply("It rains."));
+    bench.create(&next("default", &first, true));
+    let answer = sent_back(&bench.upstream);
+    assert_eq!((&answer["reasoning_content"], &answer["odd"]), (&json!("Let me see."), &json!({ "a": 1 })));
+    assert_eq!(answer["tool_calls"][0]["extra_content"], signed());
+    // Another call is not the one that was stored.
+    first["output"][1]["name"] = "other".into();
+    bench.create(&next("default", &first, true));
+    assert!(sent_back(&bench.upstream)["tool_calls"][0].get("extra_content").is_none());
+    let other = bench.server.anyone().with_key(&bench.server.key(&bench.server.tenant("another")));
+    first["output"][1]["name"] = "weather".into();
+    other.post("/v1/responses", &next("default", &first, true)).expect(200);
+    assert_nothing_of_it(&bench.upstream);
+}
+
 /// Nobody but the service itself says what goes to one provider only.
 #[test]
 fn a_chat_is_passed_on_as_it_is() {

@@ -1,9 +1,9 @@
 //! What a chat provider answers as events of a response. A whole answer is a
 //! stream of one piece, so both give the same response.
 //!
-//! What has no place in a response is kept on the items ([`Theirs`]): the name of the
-//! member that had the reasoning on the item of the reasoning, members of a call on
-//! the call, and members of the message on the last item, which ends last.
+//! What the Responses format has no member for is kept on the items ([`Theirs`]): on a
+//! reasoning item the name of the chat member that had its text, on a call its unknown
+//! members, and on the last item, which is always closed last, those of the message.
 
 mod calls;
 mod item;
@@ -35,14 +35,14 @@ pub(in crate::models::responses) struct ChatEvents {
     /// The places of the reasoning and of the message that text goes to.
     thought: Option<usize>,
     message: Option<usize>,
-    /// Calls that have no name yet, and so no place.
+    /// Calls without a name, which are not items yet.
     unnamed: Vec<Call>,
-    /// The number of the choice that is read.
+    /// The index of the choice that is used.
     followed: Option<i64>,
-    /// Where thoughts are read.
+    /// Where reasoning text is found.
     source: Option<Source>,
     kept: Kept,
-    /// Whether the part that is being read has halves of characters, and whether any had.
+    /// Whether the current chunk has halves of surrogate pairs, and whether any chunk had.
     has_halves: bool,
     had_halves: bool,
     finish: Option<String>,
@@ -53,12 +53,17 @@ pub(in crate::models::responses) struct ChatEvents {
     finished: Option<Finished>,
 }
 
-/// What is kept of the message.
+/// A member; null if there is none.
+fn take(value: &mut Value, name: &str) -> Value {
+    value.get_mut(name).map(Value::take).unwrap_or_default()
+}
+
+/// What is kept of the message for its provider.
 #[derive(Default)]
 struct Kept {
-    /// Members that nobody knows here.
+    /// Unknown members.
     rest: Fields,
-    /// Content that came in parts, and whether any of them is more than text.
+    /// Content that came as a list of parts, and whether any of them is not plain text.
     parts: Option<Vec<Value>>,
     has_other_parts: bool,
 }
@@ -151,24 +156,24 @@ impl ChatEvents {
         if let Some(error) = choice.get("error").filter(|error| !error.is_null()) {
             self.error = Some(read::message(error).to_owned());
         }
-        let logprobs = match choice["logprobs"]["content"].take() {
+        let logprobs = match take(&mut take(&mut choice, "logprobs"), "content") {
             Value::Array(logprobs) => logprobs,
             _ => Vec::new(),
         };
-        // Some send a whole message where a part of one is due.
+        // Some providers send a whole message in place of a delta.
         let name = if is_whole || !choice["delta"].is_object() { "message" } else { "delta" };
-        let message = choice[name].take();
+        let message = take(&mut choice, name);
         self.message(&message, logprobs, is_whole, out);
         if self.finished.is_none() && (self.bytes > LARGEST || self.items.len() + self.unnamed.len() > MOST_ITEMS) {
             self.fail("the answer is larger than a response may be", out);
         }
     }
 
-    /// A message, or a part of one.
+    /// A whole message or a delta.
     fn message(&mut self, message: &Value, logprobs: Vec<Value>, is_whole: bool, out: &mut Vec<Event>) {
-        let said = Said::read(message, self.source.as_ref());
+        let said = Said::read(message, self.source);
         if let Some((source, text)) = said.thought {
-            let name = if let Source::Member(name) = &source { Some(name.clone()) } else { None };
+            let name = if let Source::Member(name) = source { Some(name) } else { None };
             self.source.get_or_insert(source);
             self.think(name, &text, out);
         }
@@ -178,7 +183,7 @@ impl ChatEvents {
         self.text(false, &said.text, logprobs, out);
         self.text(true, &said.refusal, Vec::new(), out);
         self.calls(&message["tool_calls"], is_whole, out);
-        // What there was before there were several.
+        // The predecessor of tool_calls.
         let legacy = &message["function_call"];
         if legacy.is_object() {
             let call = json!({ "index": 0, "function": legacy });
@@ -186,7 +191,7 @@ impl ChatEvents {
         }
     }
 
-    /// Content that is more than text goes back as it was.
+    /// Keeps content that came as a list, so that it can be sent back as it was.
     fn keep_parts(&mut self, parts: Option<Vec<Value>>, has_other_parts: bool, text: &str) {
         let parts = match parts {
             Some(parts) => parts,
@@ -202,7 +207,7 @@ impl ChatEvents {
         }
     }
 
-    /// Text that came before there were parts.
+    /// Text from before the first list of parts.
     fn text_so_far(&self) -> Vec<Value> {
         let messages = self.items.iter().filter_map(|item| match &item.what {
             What::Message(parts) => Some(parts),
@@ -251,7 +256,7 @@ impl ChatEvents {
         }
     }
 
-    /// Nothing comes any more, so that what goes back to the provider is known.
+    /// The answer is complete: fixes what its provider is sent back.
     fn settle(&mut self) {
         self.is_ending = true;
         if self.kept.has_other_parts
@@ -269,7 +274,8 @@ impl ChatEvents {
         }
     }
 
-    /// Seals everything in an item of reasoning; where there is none, in one more.
+    /// Seals what its provider is sent back into the first reasoning item, or into a new
+    /// one at the end.
     fn seal(&mut self, out: &mut Vec<Event>) {
         let (Some(seal), Some(mut theirs)) = (self.shape.seal.clone(), self.theirs()) else { return };
         let mut first = None;
@@ -279,8 +285,11 @@ impl ChatEvents {
                 What::Thought(thought) => {
                     theirs.ends |= first.is_none() && thought.ends;
                     first.get_or_insert(place);
-                    if let Some(name) = &thought.name {
-                        merge_fields(&mut thoughts, Fields::from_iter([(name.clone(), thought.text.as_str().into())]));
+                    if let Some(name) = thought.name {
+                        merge_fields(
+                            &mut thoughts,
+                            Fields::from_iter([(name.to_owned(), thought.text.as_str().into())]),
+                        );
                     }
                 }
                 What::Call(call) if !call.rest.is_empty() => {
@@ -305,7 +314,7 @@ impl ChatEvents {
         }
     }
 
-    /// By whom this is.
+    /// The provider and model that answered; `None` for the built-in model.
     fn theirs(&self) -> Option<Theirs> {
         let writer = self.shape.bound.writer()?;
         let (provider, model) = (writer.provider.to_string(), writer.model.to_string());
@@ -321,7 +330,9 @@ impl ChatEvents {
         }
         let theirs = self.theirs().map(|mut theirs| {
             match &item.what {
-                What::Thought(thought) => (theirs.text, theirs.ends) = (thought.name.clone(), thought.ends),
+                What::Thought(thought) => {
+                    (theirs.text, theirs.ends) = (thought.name.map(str::to_owned), thought.ends);
+                }
                 What::Call(call) => theirs.call.clone_from(&call.rest),
                 What::Message(_) => {}
             }
@@ -333,7 +344,7 @@ impl ChatEvents {
         with(shown, theirs.as_ref())
     }
 
-    /// Members of the message. Those that have the text of the reasoning are only named.
+    /// Adds members of the message. Of copies of the reasoning text only the names are kept.
     fn add_rest(&self, theirs: &mut Theirs) {
         let thoughts = self.items.iter().filter_map(|item| match &item.what {
             What::Thought(thought) if thought.name.is_some() => Some(thought.text.as_str()),

@@ -1,19 +1,20 @@
-//! Putting together what a stream brings in parts, of members that nobody here knows:
-//! by the rules of `OpenAI`'s own clients, and with what providers of reasoning add.
+//! Merges the deltas of unknown members by the rules of `OpenAI`'s own clients, extended
+//! for reasoning blocks.
 
 use serde_json::{Map, Value};
 
-/// Members that say what something is. They may be repeated, and do not grow.
+/// Members that are replaced instead of appended to.
 const LABELS: &[&str] = &["format", "id", "index", "kind", "name", "object", "role", "type"];
-/// Members that are text, of which every part counts also when two are alike.
+/// Members that are text: deltas are appended even if equal to what came before.
 const TEXTS: &[&str] =
     &["content", "reasoning", "reasoning_content", "reasoning_text", "summary", "text", "thinking", "thought"];
-/// Lists of blocks, whose text comes in parts of the same kind one after the other.
+/// Lists of blocks; a delta of the same type continues the last block.
 const BLOCKS: &[&str] = &["content", "reasoning_details", "summary", "thinking", "thinking_blocks"];
-/// Elements from the end of a list among which the one is looked for that a part continues.
+/// How many elements from the end are searched for the one that a delta continues.
 const LOOKED_AT: usize = 64;
 
-/// Adds a part of the member `name` to what has come of it.
+/// Adds a delta of the member `name`. Other strings that repeat the whole value are not
+/// appended.
 pub(super) fn merge(into: &mut Value, part: Value, name: &str) {
     match (into, part) {
         (_, Value::Null) => {}
@@ -47,7 +48,7 @@ pub(super) fn merge_fields(into: &mut Map<String, Value>, parts: Map<String, Val
     }
 }
 
-/// The element that another one continues.
+/// The element that `next` continues.
 fn continued<'a>(list: &'a mut [Value], next: &Value, are_blocks: bool) -> Option<&'a mut Value> {
     let has_index = next.get("index").is_some_and(Value::is_u64);
     let near = if has_index { LOOKED_AT } else { usize::from(are_blocks) };
@@ -57,7 +58,7 @@ fn continued<'a>(list: &'a mut [Value], next: &Value, are_blocks: bool) -> Optio
     list.iter_mut().rev().take(near).find(continues)
 }
 
-/// Whether two parts are of one block. One that is signed, or is data, is complete.
+/// Whether `next` continues a block. Signed blocks and data are complete.
 fn is_same_block(before: &Value, next: &Value) -> bool {
     let given = |value: &Value, name: &str| value.get(name).is_some_and(|it| !it.is_null());
     let agrees = |name| !given(before, name) || !given(next, name) || before[name] == next[name];
@@ -81,7 +82,7 @@ pub(super) fn size(value: &Value) -> usize {
     }
 }
 
-/// Whether a value says nothing: null, or empty.
+/// Whether a value is null or empty.
 pub(super) fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -16,19 +16,19 @@ pub(super) use answer::ChatEvents;
 pub(super) use request::{origin, to_chat, wants_sealed};
 pub(super) use theirs::MEMBER;
 
-/// What has to be known of a request to read its answer.
+/// What the reader of an answer must know of its request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shape {
-    /// Tools that take any text, and were offered as functions with one text.
+    /// The names of custom tools.
     pub custom: BTreeSet<String>,
-    /// The only tool that was offered, whose name a call may lack.
+    /// The name of the only tool, for calls without a name.
     pub only_tool: Option<String>,
-    /// Whether reasoning is shown as a summary.
+    /// Whether reasoning is presented as a summary.
     pub is_summary: bool,
-    /// Whether the answer has all that its provider is to be given back in a sealed form, too.
+    /// Whether `encrypted_content` is wanted.
     pub is_sealed: bool,
-    /// What seals it.
+    /// Seals it.
     pub seal: Option<Seal>,
-    /// Who answers.
+    /// Knows which provider answered.
     pub bound: Arc<Bound>,
 }

@@ -1,15 +1,15 @@
 //! A request for a response as one for a chat completion.
 //!
-//! Nothing that a client sends gets lost on the way: what chat completions cannot say
-//! is refused by its place. Each field of the format is one of these:
+//! Nothing that a client sends is dropped silently: what chat completions cannot express
+//! is refused by its JSON pointer. Each field of the format is one of these:
 //!
-//! - said in the words of a chat: `include`, `input`, `instructions`, `max_output_tokens`,
+//! - translated: `include`, `input`, `instructions`, `max_output_tokens`,
 //!   `reasoning`, `stream`, `text`, `tool_choice`, `tools`, `top_logprobs`;
-//! - the service's own concern, and done here: `background`, `metadata` (shown again),
+//! - handled by this service: `background`, `metadata` (shown again),
 //!   `previous_response_id`, `store`;
-//! - the same in a chat: `model`, `parallel_tool_calls`, `temperature`, `top_p`, `user`, `service_tier`,
-//!   `safety_identifier`, `prompt_cache_key`, and every field that is not known, which is passed on;
-//! - refused unless it asks for nothing: `context_management`, `conversation`, `max_tool_calls`,
+//! - passed on unchanged: `model`, `parallel_tool_calls`, `temperature`, `top_p`, `user`, `service_tier`,
+//!   `safety_identifier`, `prompt_cache_key`, and unknown fields;
+//! - refused unless null, empty or the default: `context_management`, `conversation`, `max_tool_calls`,
 //!   `prompt`, `stream_options`, `truncation`.
 
 use serde_json::{Map, Value, json};
@@ -28,7 +28,7 @@ mod parts;
 mod tools;
 mod wrong;
 
-/// Fields that do not go into a chat as they are.
+/// Fields that are not passed on unchanged.
 const NOT_SENT: &[&str] = &[
     "background",
     "context_management",
@@ -52,30 +52,33 @@ const NOT_SENT: &[&str] = &[
     "truncation",
 ];
 
-/// What can be shown beside the answer. All else belongs to tools that a provider runs.
+/// The values of `include` that are possible. Others are for tools that a provider runs.
 const ENCRYPTED: &str = "reasoning.encrypted_content";
 const LOGPROBS: &str = "message.output_text.logprobs";
+/// The input is always shown as it was sent.
+const IMAGE_URLS: &str = "message.input_image.image_url";
 
 type Fields = Map<String, Value>;
 
-/// What a chat provider is asked.
+/// A chat request.
 #[derive(Debug)]
 pub(in crate::models::responses) struct Asked {
     pub fields: Fields,
-    /// What goes with it to single providers.
+    /// What only some providers are sent with it.
     pub members: Vec<Members>,
-    /// How its answer is read.
+    /// How to read its answer.
     pub shape: Shape,
 }
 
-/// The chat request that asks for the same, after `context`, the items of the turns
-/// before. `open` opens what this service has sealed.
+/// The chat request that asks for the same: with `context`, the items of the turns
+/// before, and `input`, those of this one. `open` opens `encrypted_content` that this service has sealed.
 ///
 /// # Errors
 /// When it asks for something that chat completions do not have, with its place.
 pub(in crate::models::responses) fn to_chat(
     create: &Create,
     context: &[Value],
+    input: &[Value],
     stream: bool,
     open: &dyn Fn(&str) -> Option<Option<Vec<u8>>>,
 ) -> Result<Asked, Problem> {
@@ -83,7 +86,7 @@ pub(in crate::models::responses) fn to_chat(
     refuse(&from)?;
     let passed = create.fields.iter().filter(|(name, _)| !NOT_SENT.contains(&name.as_str()));
     let mut chat = Chat(passed.map(|(name, value)| (name.clone(), value.clone())).collect());
-    let (messages, members) = conversation(create, &from, context, open)?;
+    let (messages, members) = conversation(&from, context, input, open)?;
     chat.0.insert("messages".into(), messages.into());
     if let Some(limit) = given(&from, "max_output_tokens") {
         chat.refuse("max_completion_tokens", "/max_output_tokens")?;
@@ -102,7 +105,7 @@ pub(in crate::models::responses) fn to_chat(
 }
 
 /// Where the client wrote what the chat request has at this place; `None` where
-/// it is the same place, or nobody can say.
+/// it is the same place, or unknown.
 pub(in crate::models::responses) fn origin(place: &str) -> Option<String> {
     if place == "/max_tokens" {
         return Some("/max_output_tokens".into());
@@ -117,7 +120,7 @@ pub(in crate::models::responses) fn origin(place: &str) -> Option<String> {
     Some(format!("/tools/{tool}{rest}"))
 }
 
-/// Whether the answer is to have its reasoning in a sealed form.
+/// Whether the client asks for `encrypted_content`.
 pub(in crate::models::responses) fn wants_sealed(create: &Create) -> bool {
     let included = create.fields.get("include").and_then(Value::as_array);
     included.is_some_and(|all| all.iter().any(|name| name == ENCRYPTED))
@@ -127,8 +130,8 @@ pub(in crate::models::responses) fn wants_sealed(create: &Create) -> bool {
 struct Chat(Fields);
 
 impl Chat {
-    /// Writes a field that stands for another one of the client's. It may not be there
-    /// already, passed on.
+    /// Writes the chat field for a field of the client's. The client may not have sent the
+    /// chat field, too.
     fn put(&mut self, name: &str, value: Value, stands_for: &str) -> Result<(), Problem> {
         if self.0.get(name) != Some(&value) {
             self.refuse(name, stands_for)?;
@@ -141,7 +144,7 @@ impl Chat {
         if self.0.get(name).is_none_or(Value::is_null) {
             return Ok(());
         }
-        Err(Problem::invalid(format!("/{name}"), format!("says the same as {stands_for}; send only that")))
+        Err(Problem::invalid(format!("/{name}"), format!("duplicates {stands_for}; send only one of them")))
     }
 }
 
@@ -153,7 +156,7 @@ fn picked(from: &Value, names: &[&str]) -> Fields {
 
 fn refuse(from: &Value) -> Result<(), Problem> {
     if given(from, "messages").is_some() {
-        let problem = Problem::invalid("/messages", "belongs to chat completions");
+        let problem = Problem::invalid("/messages", "is a field of chat completions");
         return Err(problem.with_hint("send the conversation as input"));
     }
     if given(from, "prompt").is_some() {
@@ -163,22 +166,25 @@ fn refuse(from: &Value) -> Result<(), Problem> {
         return Err(only_there("/truncation", "truncation other than \"disabled\""));
     }
     if given(from, "max_tool_calls").is_some() {
-        return Err(only_there("/max_tool_calls", "a limit of calls of tools"));
+        return Err(only_there("/max_tool_calls", "a limit of tool calls"));
     }
     if given(from, "context_management").is_some_and(|it| it.as_array().is_none_or(|list| !list.is_empty())) {
-        return Err(only_there("/context_management", "the provider's management of the context"));
+        return Err(only_there("/context_management", "context management"));
     }
     if given(from, "n").is_some_and(|n| n != 1) {
         return Err(Problem::invalid("/n", "a response is one answer"));
     }
     let Some(options) = given(from, "stream_options") else { return Ok(()) };
-    // The usage always comes, and there is never any padding.
+    // Usage is always sent, obfuscation never.
     let unwanted = |name: &str, always: bool| given(options, name).is_some_and(|value| *value != always);
     if unwanted("include_obfuscation", false) {
-        return Err(only_there("/stream_options/include_obfuscation", "padding of events"));
+        return Err(only_there("/stream_options/include_obfuscation", "obfuscation"));
     }
     if unwanted("include_usage", true) {
-        return Err(Problem::invalid("/stream_options/include_usage", "the last event always has the usage"));
+        return Err(Problem::invalid(
+            "/stream_options/include_usage",
+            "must be true: the last event always has the usage",
+        ));
     }
     let known = &["include_obfuscation", "include_usage"];
     only(options, known, "stream_options").map_err(|wrong| wrong.problem("/stream_options"))
@@ -186,9 +192,9 @@ fn refuse(from: &Value) -> Result<(), Problem> {
 
 /// The messages: what came before, and what is new.
 fn conversation(
-    create: &Create,
     from: &Value,
     context: &[Value],
+    input: &[Value],
     open: &dyn Fn(&str) -> Option<Option<Vec<u8>>>,
 ) -> Result<(Vec<Value>, Vec<Members>), Problem> {
     let opener = |sealed: &str| {
@@ -203,7 +209,7 @@ fn conversation(
     for item in context {
         messages.add_earlier(item).map_err(|wrong| wrong.problem("/previous_response_id"))?;
     }
-    for (place, item) in create.input.iter().enumerate() {
+    for (place, item) in input.iter().enumerate() {
         messages.add(item).map_err(|wrong| wrong.problem(&format!("/input/{place}")))?;
     }
     Ok(messages.finish())
@@ -252,7 +258,7 @@ fn format(from: &Value, chat: &mut Chat) -> Result<(), Problem> {
 
 fn reason(from: &Value, chat: &mut Chat, shape: &mut Shape) -> Result<(), Problem> {
     let Some(reasoning) = given(from, "reasoning") else { return Ok(()) };
-    // All that an earlier turn thought goes back to its provider, whichever turn it was.
+    // The reasoning of all earlier turns is sent back.
     let known = &["effort", "summary", "generate_summary", "context"];
     only(reasoning, known, "reasoning").map_err(|wrong| wrong.problem("/reasoning"))?;
     if given(reasoning, "context").is_some_and(|context| context != "auto" && context != "all_turns") {
@@ -261,7 +267,7 @@ fn reason(from: &Value, chat: &mut Chat, shape: &mut Shape) -> Result<(), Proble
     for name in ["summary", "generate_summary"] {
         match given(reasoning, name).map(Value::as_str) {
             None => {}
-            // What the provider shows of its reasoning is all there is, and is shown in this form.
+            // The reasoning that the provider shows is presented as the summary.
             Some(Some("auto" | "detailed")) => shape.is_summary = true,
             Some(_) => return Err(only_there(format!("/reasoning/{name}"), "a summary other than auto or detailed")),
         }
@@ -282,6 +288,7 @@ fn include(from: &Value, chat: &mut Chat, shape: &mut Shape) -> Result<(), Probl
         match name.as_str() {
             Some(LOGPROBS) => logprobs = true,
             Some(ENCRYPTED) => shape.is_sealed = true,
+            Some(IMAGE_URLS) => {}
             Some(name) => return Err(only_there(format!("/include/{place}"), &format!("{name:?}"))),
             None => return Err(Problem::invalid(format!("/include/{place}"), "must be a text")),
         }

@@ -1,37 +1,37 @@
-//! What a provider wrote beside what the Responses format has a place for, as it is
-//! kept on the items of a response and comes back with them.
+//! What a provider wrote that the Responses format has no member for. It is kept on the
+//! items of a response, and comes back with them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The member of an item that has it: JSON in a text, which clients keep as it is.
+/// The member of an item that has it: JSON as a string, which clients leave unchanged.
 pub(in crate::models::responses) const MEMBER: &str = "provider_data";
 
 pub(super) type Fields = Map<String, Value>;
 
-/// What is said in [`MEMBER`], and sealed in `encrypted_content`.
+/// The content of [`MEMBER`], and of what is sealed in `encrypted_content`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Theirs {
-    /// Who wrote it: the provider's name.
+    /// The name of the provider that wrote it.
     pub provider: String,
-    /// And its name for the model.
+    /// The model, by the provider's name for it.
     pub model: String,
-    /// Of reasoning, the member of the message that had its text.
+    /// On a reasoning item: the member of the message that had its text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Other members that had the same text.
+    /// Other members of the message with the same text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<String>,
-    /// Other members of the message.
+    /// Members of the message.
     #[serde(default, skip_serializing_if = "Fields::is_empty")]
     pub message: Fields,
-    /// Of a call, its own members.
+    /// On a call: its members.
     #[serde(default, skip_serializing_if = "Fields::is_empty")]
     pub call: Fields,
-    /// Those of all calls of the message by their ids, where one item has everything.
+    /// When sealed: members of all calls, by their ids.
     #[serde(default, skip_serializing_if = "Fields::is_empty")]
     pub calls: Fields,
-    /// Whether the message stands before the item that has this, and not after it.
+    /// Whether the item follows the message or call that it belongs to.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ends: bool,
 }
@@ -47,7 +47,7 @@ impl Theirs {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Whether nothing has to go back.
+    /// Whether there is nothing to send back.
     pub fn is_empty(&self) -> bool {
         self.text.is_none()
             && self.also.is_empty()

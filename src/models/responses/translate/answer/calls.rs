@@ -1,4 +1,4 @@
-//! Calls of tools, out of the pieces that providers send.
+//! Tool calls, put together from the deltas that providers send.
 
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -8,20 +8,20 @@ use super::item::{Call, Item, What};
 use super::read::Piece;
 use super::{ChatEvents, Event};
 
-/// Bytes of arguments that are looked through for whether they are complete.
+/// Arguments that are longer are not checked for being complete.
 const LOOKED_THROUGH: usize = 64 << 10;
 
-/// Where a piece belongs.
+/// The call that a delta belongs to.
 enum Belongs {
-    /// To a call that has its place among the items.
+    /// One that is an item already.
     Item(usize),
-    /// To one that has no name yet.
+    /// One without a name.
     Unnamed(usize),
     New,
 }
 
 impl ChatEvents {
-    /// Calls of a part, or all of them of a whole answer.
+    /// The calls of a delta, or of a whole answer.
     pub(super) fn calls(&mut self, calls: &Value, is_whole: bool, out: &mut Vec<Event>) {
         let list = calls.as_array().map_or_else(|| std::slice::from_ref(calls), Vec::as_slice);
         for (place, piece) in list.iter().enumerate().filter(|(_, piece)| piece.is_object()) {
@@ -61,15 +61,15 @@ impl ChatEvents {
         }
     }
 
-    /// Pieces without a number are told apart by their place, and those of one number
-    /// by their ids. What has neither begins a new call where it has a name and the
-    /// call before is complete.
+    /// Deltas without `index` are matched by their position, those with the same index by
+    /// their ids. A delta with neither starts a new call if it has a name and the call
+    /// before is complete.
     fn belongs(&self, place: u64, piece: &Piece) -> Belongs {
         let index = piece.index.unwrap_or(place);
         let same = |call: &Call| {
             let agrees = piece.id.is_empty() || call.id.is_empty() || call.id == piece.id;
-            let is_told = piece.index.is_some() || (!piece.id.is_empty() && call.id == piece.id);
-            let begins = !is_told && !piece.name.is_empty() && !call.name.is_empty() && is_complete(&call.arguments);
+            let is_certain = piece.index.is_some() || (!piece.id.is_empty() && call.id == piece.id);
+            let begins = !is_certain && !piece.name.is_empty() && !call.name.is_empty() && is_complete(&call.arguments);
             call.index == index && agrees && !begins
         };
         let known = self.items.iter().rposition(|item| matches!(&item.what, What::Call(call) if same(call)));
@@ -77,7 +77,7 @@ impl ChatEvents {
         known.map(Belongs::Item).or_else(|| unnamed().map(Belongs::Unnamed)).unwrap_or(Belongs::New)
     }
 
-    /// A call with its name takes its place; what was before it is over.
+    /// Adds a call that has its name; what came before it is complete.
     pub(super) fn add_call(&mut self, mut call: Call, out: &mut Vec<Event>) {
         self.close_thought(out);
         if let Some(message) = self.message.take() {
@@ -85,7 +85,7 @@ impl ChatEvents {
         }
         let place = self.items.len();
         let is_taken = |id: &str| self.items.iter().any(|it| matches!(&it.what, What::Call(call) if call.shown == id));
-        // Without one of its own its output could not say which call it is of.
+        // Each call needs an id of its own, which its output refers to.
         call.shown =
             if call.id.is_empty() || is_taken(&call.id) { self.head.id.part("call", place) } else { call.id.clone() };
         call.is_custom = self.shape.custom.contains(&call.name);
@@ -95,8 +95,7 @@ impl ChatEvents {
         self.add_arguments(place, &arguments, out);
     }
 
-    /// Calls whose name has not come: they get that of the only tool. One that says
-    /// nothing at all is none.
+    /// Calls whose name never came get that of the only tool. Empty ones are dropped.
     pub(super) fn name_calls(&mut self, out: &mut Vec<Event>) {
         for mut call in std::mem::take(&mut self.unnamed) {
             if call.id.is_empty() && call.arguments.is_empty() {
@@ -112,14 +111,14 @@ impl ChatEvents {
         let What::Call(call) = &mut self.items[place].what else { return };
         let delta = call.halves.join(arguments, has_halves).into_owned();
         call.arguments.push_str(&delta);
-        // What a custom tool is given can be read only when all of it has come.
+        // The input of a custom tool can only be read from complete arguments.
         if !call.is_custom && !delta.is_empty() {
             let fields = json!({ "item_id": self.item_id(place), "output_index": place, "delta": delta });
             self.send("response.function_call_arguments.delta", fields, out);
         }
     }
 
-    /// Ends a call's arguments. Those of a whole call are JSON also where there are none.
+    /// Ends a call's arguments. Empty arguments of a complete call become `{}`.
     pub(super) fn close_arguments(&mut self, place: usize, is_whole: bool, out: &mut Vec<Event>) {
         let id = self.item_id(place);
         let What::Call(call) = &mut self.items[place].what else { return };

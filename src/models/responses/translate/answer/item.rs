@@ -18,19 +18,19 @@ pub(super) enum What {
     Call(Call),
 }
 
-/// What the model has thought, as far as its provider shows it.
+/// Reasoning that the provider shows.
 #[derive(Default)]
 pub(super) struct Thought {
     pub text: String,
     pub halves: Halves,
-    /// Whether its text has begun, and whether it goes on.
+    /// Whether it has text, and whether more can follow.
     pub has_begun: bool,
     pub is_open: bool,
-    /// The member of the message that the text is from.
-    pub name: Option<String>,
-    /// Whether it comes after what it belongs to.
+    /// The member of the message that the text came from.
+    pub name: Option<&'static str>,
+    /// Whether it follows the message or call that it belongs to.
     pub ends: bool,
-    /// Everything that goes back to the provider.
+    /// `encrypted_content`.
     pub sealed: Option<String>,
 }
 
@@ -46,19 +46,19 @@ pub(super) struct Part {
 /// A call of a tool.
 #[derive(Default)]
 pub(super) struct Call {
-    /// The provider's number for it.
+    /// The provider's `index`.
     pub index: u64,
-    /// The provider's id for it, and the one that it is shown under.
+    /// The provider's id, and the `call_id` that clients see.
     pub id: String,
     pub shown: String,
     pub name: String,
     pub arguments: String,
     pub halves: Halves,
-    /// Of a tool that takes any text.
+    /// Whether it calls a custom tool.
     pub is_custom: bool,
-    /// Whether that text came as it is.
+    /// Whether the arguments are the plain input of a custom tool.
     pub is_plain: bool,
-    /// What nobody knows here.
+    /// Unknown members.
     pub rest: Fields,
 }
 
@@ -104,12 +104,12 @@ impl Call {
         json!({ "type": "function_call", "call_id": self.shown, "name": self.name, "arguments": arguments })
     }
 
-    /// The text for a tool that takes any: the one that the arguments have. What is no
-    /// such thing is the text itself.
+    /// The input of a custom tool: the member `input` of the arguments, or their only
+    /// text. Arguments of any other form are the input themselves.
     pub fn input(&self) -> String {
         let whole = &self.arguments;
         let text = || -> Option<String> {
-            // Cut short, it can still be read.
+            // Also if the arguments were cut off.
             let read = |end: &str| serde_json::from_str::<Value>(&format!("{whole}{end}")).ok();
             match ["", "}", "\"}"].into_iter().find_map(read)? {
                 Value::String(text) => Some(text),
@@ -129,7 +129,7 @@ impl Item {
         Self { what, is_done: false }
     }
 
-    /// What begins the item's id.
+    /// The prefix of the item's id.
     pub fn prefix(&self) -> &'static str {
         match &self.what {
             What::Thought(_) => "rs",
@@ -139,7 +139,7 @@ impl Item {
         }
     }
 
-    /// The item, without what its provider wrote beside.
+    /// The item without `provider_data`.
     pub fn json(&self, id: String, status: &str, is_summary: bool) -> Value {
         let mut item = match &self.what {
             What::Thought(thought) => thought.json(is_summary),
@@ -155,8 +155,8 @@ impl Item {
     }
 }
 
-/// Adds to an item what its provider wrote beside. Where the same is sealed, too, it is
-/// there in any case: a client that sends it back has kept that of the other items.
+/// Adds `provider_data`. A sealed item always has it: if it comes back, the client keeps
+/// unknown members, so the sealed copy must not count a second time.
 pub(super) fn with(mut item: Value, theirs: Option<&Theirs>) -> Value {
     if let Some(theirs) = theirs.filter(|theirs| !theirs.is_empty() || item.get("encrypted_content").is_some()) {
         item[MEMBER] = theirs.written().into();

@@ -1,4 +1,4 @@
-//! Reading what chat providers send: the many ways in which they say the same.
+//! Reads what chat providers send, in all the forms that are in use.
 
 use serde_json::{Value, json};
 
@@ -7,14 +7,14 @@ use super::super::theirs::Fields;
 
 /// Members of a message that are translated.
 const KNOWN: &[&str] = &["content", "function_call", "refusal", "role", "tool_calls"];
-/// Members whose text is what the model has thought.
+/// Members that are reasoning text.
 const THOUGHTS: &[&str] = &["reasoning_content", "reasoning", "reasoning_text", "thinking"];
-/// Members that are blocks of it.
+/// Members that are lists of reasoning blocks.
 const BLOCKS: &[&str] = &["reasoning_details", "thinking_blocks"];
 /// Parts of content that are text.
 const TEXTS: &[&str] = &["text", "output_text", "input_text"];
 
-/// The place of the choice that is followed: the first one seen, in whatever order they come.
+/// The index in `choices` of the choice that is used: always the one seen first.
 pub(super) fn choice(chunk: &Value, followed: &mut Option<i64>) -> Option<usize> {
     let choices = chunk["choices"].as_array()?;
     let index = |choice: &Value| choice["index"].as_i64().unwrap_or(0);
@@ -25,54 +25,42 @@ pub(super) fn choice(chunk: &Value, followed: &mut Option<i64>) -> Option<usize>
     choices.iter().position(|choice| index(choice) == wanted)
 }
 
-/// What a part of a message says.
+/// What a delta, or a whole message, says.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     pub text: String,
     pub refusal: String,
-    /// What the model has thought, by where it was said: the member, or none where it
-    /// stands in something that is kept whole.
+    /// Reasoning text, and where it was found.
     pub thought: Option<(Source, String)>,
-    /// Parts of content, where they are more than text.
+    /// Content that came as a list of parts.
     pub parts: Option<Vec<Value>>,
-    /// Whether any of those is none.
+    /// Whether any of them is not plain text.
     pub has_other_parts: bool,
-    /// Members that nobody knows here.
+    /// Unknown members.
     pub rest: Fields,
 }
 
-/// Where thoughts are read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where reasoning text is found. A provider may send it in several places; one is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// A member whose text it is.
-    Member(String),
-    /// A member that has blocks.
-    Blocks(String),
-    /// The content.
+    /// A member that is the text.
+    Member(&'static str),
+    /// A member that is a list of blocks.
+    Blocks(&'static str),
+    /// Parts of the content.
     Content,
 }
 
 impl Said {
-    /// Reads the part of a message; thoughts from `source`, once it is known.
-    pub fn read(delta: &Value, source: Option<&Source>) -> Self {
+    /// Reads a delta. Reasoning is taken from `source`, once that is known.
+    pub fn read(delta: &Value, source: Option<Source>) -> Self {
         let mut said = Self::default();
         let Value::Object(fields) = delta else { return said };
-        let mut thoughts = Vec::new();
-        for name in THOUGHTS {
-            let text = fields.get(*name).and_then(Value::as_str).unwrap_or_default();
-            thoughts.push((Source::Member((*name).to_owned()), text.to_owned()));
-        }
-        for name in BLOCKS {
-            let blocks = fields.get(*name).and_then(Value::as_array).into_iter().flatten();
-            thoughts.push((Source::Blocks((*name).to_owned()), blocks.map(thought).collect()));
-        }
         let in_content = said.content(fields.get("content").unwrap_or(&Value::Null));
-        thoughts.push((Source::Content, in_content));
         if let Some(refusal) = fields.get("refusal").and_then(Value::as_str) {
             said.refusal.push_str(refusal);
         }
-        said.thought =
-            thoughts.into_iter().find(|(from, text)| !text.is_empty() && source.is_none_or(|source| source == from));
+        said.thought = thought_in(fields, in_content, source);
         for (name, value) in fields {
             let is_shown = matches!(&said.thought, Some((Source::Member(shown), _)) if shown == name);
             if !KNOWN.contains(&name.as_str()) && !is_shown && !is_nothing(value) {
@@ -82,7 +70,7 @@ impl Said {
         said
     }
 
-    /// Reads content; what was thought in it.
+    /// Reads content; returns the reasoning in it.
     fn content(&mut self, content: &Value) -> String {
         let mut thoughts = String::new();
         match content {
@@ -105,7 +93,9 @@ impl Said {
             self.text.push_str(text);
         } else if TEXTS.contains(&kind) {
             self.text.push_str(part["text"].as_str().unwrap_or_default());
-            self.has_other_parts |= part.as_object().is_some_and(|fields| fields.len() > 2);
+            let fields = part.as_object().into_iter().flatten();
+            let is_extra = |(name, value): (&String, &Value)| name != "type" && name != "text" && !is_nothing(value);
+            self.has_other_parts |= fields.into_iter().any(is_extra);
         } else if kind == "refusal" {
             self.refusal.push_str(part["refusal"].as_str().unwrap_or_default());
         } else {
@@ -117,7 +107,26 @@ impl Said {
     }
 }
 
-/// The text of a block of thought.
+/// The first reasoning text in a delta, or that of `source`.
+fn thought_in(fields: &Fields, in_content: String, source: Option<Source>) -> Option<(Source, String)> {
+    let is_wanted = |from: Source| source.is_none_or(|source| source == from);
+    for name in THOUGHTS {
+        let text = fields.get(*name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        if let Some(text) = text.filter(|_| is_wanted(Source::Member(name))) {
+            return Some((Source::Member(name), text.to_owned()));
+        }
+    }
+    for name in BLOCKS {
+        let Some(blocks) = fields.get(*name).and_then(Value::as_array) else { continue };
+        let text: String = blocks.iter().map(thought).collect();
+        if !text.is_empty() && is_wanted(Source::Blocks(name)) {
+            return Some((Source::Blocks(name), text));
+        }
+    }
+    (!in_content.is_empty() && is_wanted(Source::Content)).then_some((Source::Content, in_content))
+}
+
+/// The text of a reasoning block.
 fn thought(block: &Value) -> String {
     let member = ["thinking", "text", "reasoning", "summary"].into_iter().map(|name| &block[name]);
     match member.into_iter().find(|member| !is_nothing(member)) {
@@ -127,22 +136,21 @@ fn thought(block: &Value) -> String {
     }
 }
 
-/// A piece of a call of a tool.
+/// A tool call, or a delta of one.
 #[derive(Debug, Default)]
 pub(super) struct Piece {
-    /// The provider's number for it, where it has one.
+    /// The provider's `index`.
     pub index: Option<u64>,
     pub id: String,
     pub name: String,
     pub arguments: String,
-    /// Whether that is a plain text for a tool that takes any.
+    /// Whether the arguments are the plain input of a custom tool.
     pub is_plain: bool,
     pub rest: Fields,
 }
 
 impl Piece {
-    /// Reads a piece in any of the forms that there are: of a function, of a custom
-    /// tool, or without either.
+    /// Reads it in any form: of a function, of a custom tool, or flat.
     pub fn read(piece: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let mut read = Self { index: piece["index"].as_u64(), id: text(&piece["id"]), ..Self::default() };
@@ -177,8 +185,8 @@ impl Piece {
     }
 }
 
-/// Arguments as the JSON text that they should be. An empty object may be only the
-/// beginning; where nothing follows, it is said at the end.
+/// Arguments as JSON text. An empty object may be a placeholder before the first delta;
+/// if nothing follows, `{}` is written at the end.
 fn arguments(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -187,7 +195,7 @@ fn arguments(value: &Value) -> String {
     }
 }
 
-/// How an answer has ended.
+/// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finish {
     Completed,
@@ -196,7 +204,7 @@ pub(super) enum Finish {
 }
 
 impl Finish {
-    /// By the reason that the provider gives, in the words of any of them.
+    /// From `finish_reason`, in the spelling of any provider.
     pub fn of(reason: &str) -> Self {
         match reason.to_ascii_lowercase().as_str() {
             "length" | "max_tokens" | "max_output_tokens" | "model_length" => Self::Incomplete("max_output_tokens"),
@@ -208,13 +216,13 @@ impl Finish {
     }
 }
 
-/// What a provider says that went wrong.
+/// The message of a provider's error.
 pub(super) fn message(error: &Value) -> &str {
     let message = error["message"].as_str().or(error.as_str());
     message.filter(|message| !message.is_empty()).unwrap_or("the provider broke the answer off")
 }
 
-/// The usage in the words of this interface.
+/// The usage object of the Responses format.
 pub(super) fn usage(usage: &Value) -> Value {
     let count = |value: &Value| whole(value).unwrap_or(0);
     let (input, output) = (count(&usage["prompt_tokens"]), count(&usage["completion_tokens"]));

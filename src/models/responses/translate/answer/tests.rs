@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 
 mod bound;
 mod forms;
+mod odd;
 
 fn head() -> Head {
     let Value::Object(fields) = json!({ "input": "a", "metadata": { "a": "b" }, "temperature": 0.5 }) else {

@@ -27,8 +27,8 @@ impl ChatEvents {
         place
     }
 
-    /// What the model thinks.
-    pub(super) fn think(&mut self, name: Option<String>, text: &str, out: &mut Vec<Event>) {
+    /// Reasoning text.
+    pub(super) fn think(&mut self, name: Option<&'static str>, text: &str, out: &mut Vec<Event>) {
         self.bytes += text.len();
         let place = match self.thought {
             Some(place) => place,
@@ -60,7 +60,7 @@ impl ChatEvents {
         self.send(kind, self.in_thought(place, &[("delta", delta.into())]), out);
     }
 
-    /// Where the text of a thought is, and more.
+    /// The fields of an event on reasoning text.
     fn in_thought(&self, place: usize, fields: &[(&str, Value)]) -> Value {
         let index = if self.shape.is_summary { "summary_index" } else { "content_index" };
         let mut all = json!({ "item_id": self.item_id(place), "output_index": place, index: 0 });
@@ -70,17 +70,17 @@ impl ChatEvents {
         all
     }
 
-    /// The model has stopped to think, or goes on elsewhere.
+    /// The reasoning is over: text or a call follows.
     pub(super) fn close_thought(&mut self, out: &mut Vec<Event>) {
         let Some(place) = self.thought.take() else { return };
-        self.close_thoughts_text(place, out);
-        // What is sealed in it is known at the end only.
+        self.close_thought_text(place, out);
+        // What is sealed in the item is only known at the end.
         if !self.shape.is_sealed {
             self.close(place, "completed", out);
         }
     }
 
-    fn close_thoughts_text(&mut self, place: usize, out: &mut Vec<Event>) {
+    fn close_thought_text(&mut self, place: usize, out: &mut Vec<Event>) {
         let is_summary = self.shape.is_summary;
         let What::Thought(thought) = &mut self.items[place].what else { return };
         if !std::mem::take(&mut thought.is_open) {
@@ -213,7 +213,7 @@ impl ChatEvents {
                     self.close_part(place, index, out);
                 }
             }
-            What::Thought(_) => self.close_thoughts_text(place, out),
+            What::Thought(_) => self.close_thought_text(place, out),
         }
         self.items[place].is_done = true;
         let item = self.item(place, status);

@@ -8,23 +8,23 @@ use super::parts;
 use super::wrong::{Checked, Wrong, given, never, only, text};
 use crate::models::Members;
 
-/// Members of items, by their kinds. Those that an answer has for its reader (`id`,
-/// `status`, `phase`, `created_by`) may come back and are not for the model.
+/// Members of items, by type. `id`, `status`, `phase` and `created_by` describe an item
+/// to clients; they may be sent back, and a model has no use for them.
 const MESSAGE: &[&str] = &["type", "id", "status", "phase", "created_by", "role", "content", MEMBER];
 const CALL: &[&str] = &["type", "id", "status", "created_by", "call_id", "name", "arguments", "async", MEMBER];
 const CUSTOM_CALL: &[&str] = &["type", "id", "status", "created_by", "call_id", "name", "input", "async", MEMBER];
 const OUTPUT: &[&str] = &["type", "id", "status", "created_by", "call_id", "output"];
 const REASONING: &[&str] = &["type", "id", "status", "created_by", "summary", "content", "encrypted_content", MEMBER];
 
-/// How what was sealed is opened. `None` inside: it is not of this service; outside: it
-/// was never sealed here.
+/// Opens `encrypted_content`. The outer `None`: it was sealed by a provider; the inner
+/// one: by this service, but it cannot be opened.
 pub(super) type Opener<'a> = &'a dyn Fn(&str) -> Option<Option<Theirs>>;
 
 /// The conversation so far.
 pub(super) struct Messages<'a> {
     list: Vec<Value>,
     owned: Vec<Owned>,
-    /// What belongs to an answer that has not come yet.
+    /// Reasoning whose message or call has not come yet, with its text.
     waiting: Vec<(Theirs, String)>,
     opener: Opener<'a>,
 }
@@ -34,7 +34,7 @@ struct Owned {
     provider: String,
     message: usize,
     fields: Fields,
-    /// The member that has the text of its reasoning, and others that have it too.
+    /// The member that has the reasoning text, and others with the same text.
     text: Option<String>,
     also: Vec<String>,
     /// Members of its calls, by their ids.
@@ -46,13 +46,13 @@ impl<'a> Messages<'a> {
         Self { list: Vec::new(), owned: Vec::new(), waiting: Vec::new(), opener }
     }
 
-    /// What the system says first.
+    /// Adds `instructions`.
     pub fn instructions(&mut self, text: &str) {
         self.list.push(json!({ "role": "system", "content": text }));
     }
 
-    /// An item of an earlier turn. What another provider has added to it, which nobody
-    /// knows here, was not said by the client, and is left out.
+    /// Adds an item of an earlier turn. Unknown members in it come from a provider and not
+    /// from the client, so they are left out.
     pub fn add_earlier(&mut self, item: &Value) -> Checked<()> {
         let Err(mut wrong) = self.add(item) else { return Ok(()) };
         let mut item = item.clone();
@@ -65,14 +65,14 @@ impl<'a> Messages<'a> {
         Err(wrong)
     }
 
-    /// An item. Nothing has changed where it is refused.
+    /// Adds an item. If it is refused, nothing has changed.
     pub fn add(&mut self, item: &Value) -> Checked<()> {
         match item.get("type").and_then(Value::as_str).unwrap_or("message") {
             "message" => self.message(item),
             "function_call" => {
                 only(item, CALL, "a function_call")?;
                 let arguments = text(item, "arguments")?;
-                // What is empty is no JSON, which some providers insist on.
+                // Some providers refuse arguments that are not JSON.
                 self.call(item, if arguments.is_empty() { "{}" } else { arguments })
             }
             "custom_tool_call" => {
@@ -91,7 +91,7 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// A message that is no answer; what waits for one belonged to the one before.
+    /// Adds a message that is not the assistant's.
     fn push(&mut self, message: Value) {
         self.release();
         self.list.push(message);
@@ -115,8 +115,7 @@ impl<'a> Messages<'a> {
     fn answer(&mut self, item: &Value) -> Checked<()> {
         let theirs = theirs(item)?;
         let (said, refusal) = parts::said(&item["content"]).map_err(|wrong| wrong.within("/content"))?;
-        // Text after calls belongs to the message that has them: before anything else
-        // come their outputs.
+        // Outputs must follow the calls directly, so text after calls joins their message.
         match (self.list.last_mut().filter(|last| last.get("tool_calls").is_some()), refusal) {
             (Some(last), None) => {
                 let before = last["content"].as_str().unwrap_or_default();
@@ -132,7 +131,7 @@ impl<'a> Messages<'a> {
         Ok(())
     }
 
-    /// Calls of one turn stand in one message, after its text.
+    /// Adds a call to the assistant's message before it, or to a new one.
     fn call(&mut self, item: &Value, arguments: &str) -> Checked<()> {
         never(item, &["async"], "a call")?;
         let (id, name, theirs) = (text(item, "call_id")?, text(item, "name")?, theirs(item)?);
@@ -148,8 +147,8 @@ impl<'a> Messages<'a> {
         Ok(())
     }
 
-    /// Reasoning goes back to whom it came from. What names nobody, or was sealed by a
-    /// provider, is not for the one that is asked now.
+    /// Reasoning is only for the provider that wrote it. If that is unknown, or another
+    /// provider sealed it, it is left out.
     fn reasoning(&mut self, item: &Value) -> Checked<()> {
         only(item, REASONING, "reasoning")?;
         let thought = parts::thought(item)?;
@@ -157,7 +156,7 @@ impl<'a> Messages<'a> {
             (Some(theirs), _) => Some(theirs),
             (None, Some(Value::String(sealed))) => match (self.opener)(sealed) {
                 Some(None) => {
-                    let detail = "has been changed, or was made for another tenant or by another service";
+                    let detail = "was modified, or belongs to another tenant or service";
                     return Err(Wrong::new("/encrypted_content", detail));
                 }
                 opened => opened.flatten(),
@@ -174,7 +173,7 @@ impl<'a> Messages<'a> {
         Ok(())
     }
 
-    /// An answer has come, or a call of it, with what its provider wrote of it.
+    /// The last message is the assistant's: attaches what waits for it, and its own.
     fn claim(&mut self, theirs: Option<Theirs>, call: Option<&str>) {
         let place = self.list.len() - 1;
         for (theirs, thought) in std::mem::take(&mut self.waiting) {
@@ -188,7 +187,7 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// What waits belongs to the answer that came last, or else to none.
+    /// What still waits belongs to the assistant's message before, if there is one.
     fn release(&mut self) {
         let waiting = std::mem::take(&mut self.waiting);
         if let Some(place) = self.list.len().checked_sub(1).filter(|place| self.list[*place]["role"] == "assistant") {
@@ -211,7 +210,7 @@ impl<'a> Messages<'a> {
         self.owned[place].add(theirs, thought);
     }
 
-    /// The messages, and what goes with them to single providers.
+    /// The messages, and what only some providers are sent with them.
     pub fn finish(mut self) -> (Vec<Value>, Vec<Members>) {
         self.release();
         let list = self.list;
@@ -255,10 +254,10 @@ impl Owned {
     }
 }
 
-/// What a provider wrote of an item, as it was given out with it.
+/// Reads `provider_data`.
 fn theirs(item: &Value) -> Checked<Option<Theirs>> {
     let Some(given) = given(item, MEMBER) else { return Ok(None) };
     let theirs = given.as_str().and_then(Theirs::read);
-    let wrong = || Wrong::new(format!("/{MEMBER}"), "must be as it was in the item that the service has sent");
+    let wrong = || Wrong::new(format!("/{MEMBER}"), "must be sent back unchanged");
     theirs.map(Some).ok_or_else(wrong)
 }

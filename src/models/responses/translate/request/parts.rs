@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::picked;
 use super::wrong::{Checked, Wrong, given, only, text};
 
-/// Members of parts. Annotations and probabilities come from an answer and are of no
-/// use to a model, so that they may be sent back and go no further.
+/// Members of parts. Annotations and log probabilities of an answer may be sent back; a
+/// model has no use for them.
 const TEXT: &[&str] = &["type", "text", "annotations", "logprobs"];
 const IMAGE: &[&str] = &["type", "image_url", "detail"];
 const AUDIO: &[&str] = &["type", "input_audio"];
@@ -17,7 +17,8 @@ fn list(value: &Value) -> Checked<&Vec<Value>> {
     value.as_array().ok_or_else(|| Wrong::new("", "must be a text or a list"))
 }
 
-/// What a person or the system said; a lone text as a text, which every provider takes.
+/// Content of the user or the system. A single text is sent as a string, which every
+/// provider accepts.
 pub(super) fn content(content: &Value) -> Checked<Value> {
     if content.is_string() {
         return Ok(content.clone());
@@ -41,7 +42,7 @@ fn part_of(part: &Value) -> Checked<Value> {
         Some("input_audio") => {
             only(part, AUDIO, "a part of type \"input_audio\"")?;
             let audio = &part["input_audio"];
-            only(audio, &["data", "format"], "the sound").map_err(|wrong| wrong.within("/input_audio"))?;
+            only(audio, &["data", "format"], "the audio").map_err(|wrong| wrong.within("/input_audio"))?;
             Ok(json!({ "type": "input_audio", "input_audio": audio }))
         }
         Some("input_file") => {
@@ -73,7 +74,7 @@ fn image(part: &Value) -> Checked<Value> {
     Ok(json!({ "type": "image_url", "image_url": image }))
 }
 
-/// What a model said, and with what words it refused to.
+/// Content of the assistant: text and refusal.
 pub(super) fn said(content: &Value) -> Checked<(String, Option<String>)> {
     if let Value::String(text) = content {
         return Ok((text.clone(), None));
@@ -96,7 +97,7 @@ pub(super) fn said(content: &Value) -> Checked<(String, Option<String>)> {
     Ok((said, refusal))
 }
 
-/// What came of a call: text only.
+/// The output of a call: text only.
 pub(super) fn output(output: &Value) -> Checked<Value> {
     if output.is_string() {
         return Ok(output.clone());
@@ -115,7 +116,7 @@ pub(super) fn output(output: &Value) -> Checked<Value> {
     Ok(texts.join("\n").into())
 }
 
-/// What a model thought.
+/// The text of a reasoning item.
 pub(super) fn thought(item: &Value) -> Checked<String> {
     let mut all = Vec::new();
     for (name, kinds) in [("content", &["reasoning_text", "text"][..]), ("summary", &["summary_text"])] {
@@ -134,6 +135,6 @@ pub(super) fn thought(item: &Value) -> Checked<String> {
         }
         all.push(said);
     }
-    // It is shown in one of the two places.
+    // It is in one of the two.
     Ok(all.into_iter().find(|said| !said.is_empty()).unwrap_or_default())
 }

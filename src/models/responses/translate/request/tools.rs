@@ -10,14 +10,14 @@ use crate::http::Problem;
 
 const FUNCTION: &[&str] = &["type", "name", "description", "parameters", "strict", "async", "defer_loading"];
 const CUSTOM: &[&str] = &["type", "name", "description", "format", "async", "defer_loading"];
-/// What is only possible where tools are looked for, or called, by the provider.
+/// Needs a provider that searches or calls tools itself.
 const NEVER: &[&str] = &["async", "defer_loading"];
 
-/// What is offered, in the form of chat completions.
+/// The tools as chat completions have them.
 #[derive(Debug, Default)]
 pub(super) struct Tools {
     pub sent: Vec<Value>,
-    /// Those that take any text, which are sent as functions with one text.
+    /// The names of custom tools, which are sent as functions with one text.
     pub custom: BTreeSet<String>,
 }
 
@@ -48,9 +48,9 @@ impl Tools {
         };
         never(tool, NEVER, "a tool")?;
         let name = text(tool, "name")?;
-        // The answer names the tool and not its kind.
+        // A call names the tool and not its type.
         if (is_custom && self.has(name)) || self.custom.contains(name) {
-            return Err(Wrong::new("/name", "is the name of another tool, too"));
+            return Err(Wrong::new("/name", "is already the name of another tool"));
         }
         if is_custom {
             self.custom.insert(name.to_owned());
@@ -63,8 +63,7 @@ impl Tools {
         self.sent.iter().any(|tool| tool["function"]["name"] == name)
     }
 
-    /// Which tools may or must be used, as a chat says it; those that may not are taken
-    /// out of the list.
+    /// Translates `tool_choice`; tools that are not allowed are removed from the list.
     pub fn choose(&mut self, choice: &Value) -> Result<Value, Problem> {
         let chosen = match (choice.as_str(), choice["type"].as_str()) {
             (Some("auto" | "none" | "required"), _) => choice.clone(),
@@ -81,7 +80,7 @@ impl Tools {
             }
         };
         if self.sent.is_empty() && chosen != "auto" && chosen != "none" {
-            return Err(Problem::invalid("/tool_choice", "asks for a tool, and there is none in tools"));
+            return Err(Problem::invalid("/tool_choice", "requires a tool, but there is none in /tools"));
         }
         Ok(chosen)
     }
@@ -100,7 +99,7 @@ impl Tools {
             only(tool, &["type", "name"], "an allowed tool").map_err(within)?;
             let name = text(tool, "name").map_err(within)?;
             if !self.has(name) {
-                return Err(within(Wrong::new("/name", "is the name of no tool in /tools")));
+                return Err(within(Wrong::new("/name", "is not the name of a tool in /tools")));
             }
             names.insert(name);
         }
@@ -113,7 +112,7 @@ impl Tools {
     }
 }
 
-/// A tool that takes any text, as a function with one text.
+/// A custom tool as a function with one text.
 fn custom(tool: &Value) -> Checked<Map<String, Value>> {
     let mut about = match given(tool, "description") {
         None => String::new(),
@@ -138,7 +137,7 @@ fn custom(tool: &Value) -> Checked<Map<String, Value>> {
     Ok(function)
 }
 
-/// What the text has to look like, in words: a chat cannot enforce it.
+/// The format in words, since chat completions cannot enforce it.
 fn format(form: &Value) -> Checked<String> {
     match form["type"].as_str() {
         Some("text") => only(form, &["type"], "the format of a custom tool").map(|()| String::new()),

@@ -1,4 +1,4 @@
-//! What is wrong with a part of a request, and where.
+//! Validation errors with their JSON pointers.
 
 use serde_json::Value;
 
@@ -11,14 +11,14 @@ pub(super) fn only_there(place: impl Into<String>, what: &str) -> Problem {
     Problem::invalid(place, detail)
 }
 
-/// What is wrong with an item, a tool or a part, and where in it.
+/// What is wrong with an item, a tool or a part, and where.
 #[derive(Debug)]
 pub(super) struct Wrong {
     place: String,
     detail: String,
     /// Whether a provider with this interface could do it.
     only_there: bool,
-    /// Whether it is a member that nobody knows.
+    /// Whether it is an unknown member.
     is_unknown: bool,
 }
 
@@ -33,27 +33,26 @@ impl Wrong {
         Self { only_there: true, ..Self::new(place, what) }
     }
 
-    /// The same, in something that stands there.
+    /// The same, with its pointer below `place`.
     pub fn within(self, place: &str) -> Self {
         Self { place: format!("{place}{}", self.place), ..self }
     }
 
-    /// Takes a member that nobody knows out of what it is in; whether there was one.
+    /// Removes the unknown member that this is about; whether it is about one.
     pub fn take_out(&self, of: &mut Value) -> bool {
         let Some((parent, name)) = self.place.rsplit_once('/').filter(|_| self.is_unknown) else { return false };
         let fields = of.pointer_mut(parent).and_then(Value::as_object_mut);
         fields.and_then(|fields| fields.remove(&name.replace("~1", "/").replace("~0", "~"))).is_some()
     }
 
-    /// As the client is told it.
+    /// The error for the client.
     pub fn problem(self, place: &str) -> Problem {
         let place = format!("{place}{}", self.place);
         if self.only_there { only_there(place, &self.detail) } else { Problem::invalid(place, self.detail) }
     }
 }
 
-/// Refuses members that are not known, for they would get lost. Those that are null or
-/// empty say nothing.
+/// Refuses unknown members, which would be lost. Null and empty ones are ignored.
 pub(super) fn only(value: &Value, known: &[&str], what: &str) -> Checked<()> {
     let fields = value.as_object().ok_or_else(|| Wrong::new("", "must be an object"))?;
     let lost = fields.iter().find(|(name, value)| !known.contains(&name.as_str()) && !is_nothing(value));
@@ -63,7 +62,7 @@ pub(super) fn only(value: &Value, known: &[&str], what: &str) -> Checked<()> {
     })
 }
 
-/// Refuses members that are true; they stand for what is not possible.
+/// Refuses members that turn on something that is not possible.
 pub(super) fn never(value: &Value, names: &[&str], what: &str) -> Checked<()> {
     let set = names.iter().find(|name| value.get(**name).is_some_and(|it| !is_nothing(it) && *it != false));
     set.map_or(Ok(()), |name| Err(Wrong::only_there(format!("/{name}"), format!("{name:?} of {what}"))))

@@ -41,7 +41,7 @@ fn sent_back(items: &Value) -> (Value, Vec<Members>) {
     let Value::Object(fields) = json!({ "model": "m", "input": input }) else { panic!("an object") };
     let create = Create::read(CreateBody(fields)).expect("a request");
     let seal = sealing().seal.expect("a seal");
-    let chat = to_chat(&create, &[], false, &|sealed| seal.open(sealed)).expect("a chat");
+    let chat = to_chat(&create, &[], &create.input, false, &|sealed| seal.open(sealed)).expect("a chat");
     (chat.fields["messages"].clone(), chat.members)
 }
 
