@@ -69,6 +69,7 @@ impl Models {
             clock: clock.clone(),
             ids: ids.clone(),
             models: Arc::new(gateway.clone()),
+            vault: vault.clone(),
             keep: config.models.keep_responses,
         };
         let responses = Responses::new(over);

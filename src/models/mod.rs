@@ -6,6 +6,7 @@
 mod answer;
 mod audio;
 pub mod batches;
+mod bound;
 mod embeddings;
 pub mod estimate;
 pub mod files;
@@ -28,6 +29,7 @@ pub mod tokens;
 mod types;
 pub mod usage;
 
+pub use bound::{Bound, Members, Writer};
 pub use form::Form;
 pub use gateway::{Gateway, OpenError, Parts};
 pub use headers::headers;

@@ -155,7 +155,7 @@ pub(super) async fn pass_on(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let payer = payer::payer(caller, request)?;
-    let call = Call { endpoint, body, payer, test: caller.key.test, max_age: max_age(request), wants_usage: false };
+    let call = Call { endpoint, body, payer, test: caller.key.test, max_age: max_age(request) };
     gateway.call(call).await.map(response)
 }
 

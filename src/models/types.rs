@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+use super::bound::Bound;
 use super::form::Form;
 use crate::budgets::Payer;
 use crate::money::Usd;
@@ -26,6 +27,8 @@ pub enum Endpoint {
 pub enum Body {
     /// A JSON object with the field `model`.
     Json(Bytes),
+    /// The same, with members that only some providers are sent.
+    Bound(Bytes, Arc<Bound>),
     /// A form with the field `model`.
     Form(Form),
 }
@@ -43,8 +46,6 @@ pub struct Call {
     pub test: bool,
     /// An answer to the same call that is no older than this will do.
     pub max_age: Option<Duration>,
-    /// Whether the usage of a stream is wanted, though the body does not ask for it.
-    pub wants_usage: bool,
 }
 
 /// What is known of a call when it has been answered.

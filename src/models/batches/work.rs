@@ -230,7 +230,6 @@ impl<'a> Work<'a> {
             payer,
             test: batch.test,
             max_age: None,
-            wants_usage: false,
         };
         let id = &line.custom_id;
         match (self.inner.call)(call).await {

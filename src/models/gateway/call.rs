@@ -78,7 +78,7 @@ impl Inner {
     pub(super) async fn call(self: &Arc<Self>, call: Call) -> Result<Reply, Problem> {
         let mut times = Times { begun: Instant::now(), waited: Duration::ZERO };
         let earlier = call.max_age.and_then(|max_age| Some((Key::of(&call)?, max_age)));
-        let request = Request::read(call.endpoint, call.body, call.wants_usage)?;
+        let request = Request::read(call.endpoint, call.body)?;
         if call.test {
             return echo::reply(&request);
         }
@@ -279,7 +279,7 @@ impl Inner {
         payer: &Payer,
         price: &Arc<Price>,
     ) -> Result<Paid, Stop> {
-        let request = request.bounded(price);
+        let request = request.for_step(step).bounded(price);
         let estimate = estimate(&request, price).await?;
         let refused = match self.reserve(step, request.clone().adapted(quirks), payer, estimate).await {
             Err(Stop::Unpaid(refused @ Refused::Exhausted(_))) => refused,

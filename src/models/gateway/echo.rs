@@ -191,7 +191,7 @@ mod tests {
 
     fn answer(endpoint: Endpoint, body: &'static str) -> Reply {
         let request =
-            Request::read(endpoint, Body::Json(Bytes::from_static(body.as_bytes())), false).expect("a request");
+            Request::read(endpoint, Body::Json(Bytes::from_static(body.as_bytes()))).expect("a request");
         reply(&request).map_err(|problem| problem.to_string()).expect("a reply")
     }
 

@@ -9,12 +9,12 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::provider::DEFAULT;
+use super::provider::{DEFAULT, Step};
 use super::quirks::{NEWER_LIMIT, OLDER_LIMIT, Quirks, STREAM_OPTIONS};
 use crate::http::Problem;
 use crate::models::estimate::{self, Estimate, Fields};
 use crate::models::price::Price;
-use crate::models::{Body, Endpoint, Form};
+use crate::models::{Body, Bound, Endpoint, Form};
 
 /// What a call asks for, and with what.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub(super) struct Request {
     /// What the gateway has put into the place of the client's `stream_options`.
     usage: Option<Added>,
     content: Content,
+    /// Members that only some providers are sent.
+    bound: Option<Arc<Bound>>,
 }
 
 /// The usage of a stream is asked for on the gateway's own account.
@@ -69,14 +71,15 @@ impl Serialize for Renamed<'_> {
 }
 
 impl Request {
-    /// Reads a body. Who `wants_usage` sees the usage of a stream, whether or not
-    /// the body asks for it.
+    /// Reads a body.
     ///
     /// # Errors
     /// When it is none, or its model is no name.
-    pub(super) fn read(endpoint: Endpoint, body: Body, wants_usage: bool) -> Result<Self, Problem> {
+    pub(super) fn read(endpoint: Endpoint, body: Body) -> Result<Self, Problem> {
         match body {
-            Body::Json(bytes) => Self::read_json(endpoint, &bytes, wants_usage),
+            Body::Json(bytes) => Self::read_json(endpoint, &bytes, false),
+            // Who made the body sees the usage of a stream, though the body does not ask for it.
+            Body::Bound(bytes, bound) => Ok(Self { bound: Some(bound), ..Self::read_json(endpoint, &bytes, true)? }),
             Body::Form(form) => {
                 let text = |name: &str| form.parts.iter().find(|part| part.name == name).map(|part| &part.body);
                 let model = text("model").map(|model| String::from_utf8_lossy(model).into_owned());
@@ -86,7 +89,8 @@ impl Request {
                     Some(_) => return Err(Problem::invalid("/stream", "must be true or false")),
                 };
                 let model = named(model)?;
-                Ok(Self { endpoint, model, stream, hides_usage: false, usage: None, content: Content::Form(form) })
+                let content = Content::Form(form);
+                Ok(Self { endpoint, model, stream, hides_usage: false, usage: None, content, bound: None })
             }
         }
     }
@@ -99,7 +103,20 @@ impl Request {
         let is_chat = endpoint == Endpoint::ChatCompletions;
         let usage = if stream && is_chat { ask_for_usage(&mut fields)? } else { None };
         let hides_usage = usage.is_some() && !wants_usage;
-        Ok(Self { endpoint, model, stream, hides_usage, usage, content: Content::Json(fields.into()) })
+        let content = Content::Json(fields.into());
+        Ok(Self { endpoint, model, stream, hides_usage, usage, content, bound: None })
+    }
+
+    /// The same for the provider that is tried now: with the members that are bound to it.
+    pub(super) fn for_step(&self, step: &Step) -> Self {
+        let (Some(bound), Content::Json(fields)) = (&self.bound, &self.content) else { return self.clone() };
+        let provider = &step.provider.name;
+        bound.asked(provider, &step.model);
+        let added = fields.get("messages").and_then(|messages| bound.added(provider, messages));
+        let Some(messages) = added else { return self.clone() };
+        let mut whole = Fields::clone(fields);
+        whole.insert("messages".into(), messages);
+        Self { content: Content::Json(whole.into()), ..self.clone() }
     }
 
     /// Bytes of what has to be counted.
@@ -236,7 +253,7 @@ mod tests {
     use super::*;
 
     fn read(body: &'static str) -> Result<Request, Problem> {
-        Request::read(Endpoint::ChatCompletions, Body::Json(Bytes::from_static(body.as_bytes())), false)
+        Request::read(Endpoint::ChatCompletions, Body::Json(Bytes::from_static(body.as_bytes())))
     }
 
     fn written(body: &'static str) -> serde_json::Value {

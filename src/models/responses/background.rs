@@ -17,7 +17,8 @@ pub(super) const BEGINNING: [&str; 2] = ["response.created", "response.queued"];
 
 impl Inner {
     /// Puts a response on disk and has a job make it.
-    pub(super) async fn begin(self: &Arc<Self>, asked: Asked) -> Result<(ResponseId, Value), Problem> {
+    pub(super) async fn begin(self: &Arc<Self>, mut asked: Asked) -> Result<(ResponseId, Value), Problem> {
+        self.resolve(&mut asked).await?;
         let input = serde_json::to_string(&asked.create.input).map_err(Problem::internal)?;
         self.admit(&input)?;
         // What cannot be asked is refused now and not by the job.

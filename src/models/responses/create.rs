@@ -8,7 +8,7 @@ use actix_web::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::events::{Events, Source, replay};
 use super::id::ResponseId;
@@ -16,11 +16,12 @@ use super::keep::not_stored;
 use super::object::{Event, Finished, Head};
 use super::relay::{Own, Relay};
 use super::request::{Create, CreateBody};
-use super::translate::{ChatEvents, origin, to_chat};
+use super::seal::PREFIX;
+use super::translate::{ChatEvents, Shape, origin, to_chat, wants_sealed};
 use super::{Inner, Responses};
 use crate::budgets::Payer;
 use crate::http::{Problem, sse};
-use crate::models::{Answer, Body, Call, Endpoint, Receipt, Reply, Streamed};
+use crate::models::{Answer, Body, Bound, Call, Endpoint, Receipt, Reply, Streamed, lenient};
 
 /// A request and who makes it.
 #[derive(Clone, Debug)]
@@ -34,8 +35,8 @@ pub(super) struct Asked {
 /// What a provider is asked, and how its answer is read.
 pub(super) struct Plan {
     pub call: Call,
-    /// In the provider's own words.
-    relays: bool,
+    /// How to read a chat completion; `None` if the provider has the Responses interface.
+    shape: Option<Shape>,
 }
 
 /// What comes of a request.
@@ -49,38 +50,44 @@ pub(super) enum Made {
 }
 
 impl Inner {
+    /// Whether a request goes to a provider that has the interface.
+    pub(super) fn has_interface(&self, asked: &Asked) -> bool {
+        !asked.test && self.models.has_responses(asked.create.model())
+    }
+
     /// What is to be sent for a request.
     pub(super) async fn plan(&self, asked: &Asked, stream: bool) -> Result<Plan, Problem> {
-        let create = &asked.create;
-        let context = self.context(asked.payer.tenant, create.previous).await?;
-        let relays = !asked.test && self.models.has_responses(create.model());
-        let (endpoint, fields) = if relays {
-            refuse_references(create)?;
-            (Endpoint::Responses, create.to_provider(context, stream))
+        let (create, tenant) = (&asked.create, asked.payer.tenant);
+        let context = self.context(tenant, create.previous).await?;
+        let json = |fields: &Map<String, Value>| serde_json::to_vec(fields).map(Bytes::from).map_err(Problem::internal);
+        let (endpoint, body, shape) = if self.has_interface(asked) {
+            let fields = create.to_provider(context, stream);
+            (Endpoint::Responses, Body::Json(json(&fields)?), None)
         } else {
-            (Endpoint::ChatCompletions, to_chat(create, &context, stream)?)
+            let is_sealed = |item: &Value| item["encrypted_content"].as_str().is_some_and(|it| it.starts_with(PREFIX));
+            let needs_seal = wants_sealed(create) || create.input.iter().chain(&context).any(is_sealed);
+            let seal = if needs_seal { Some(self.seal(tenant).await?) } else { None };
+            let restored = self.restored(tenant, &create.input).await?;
+            let input = restored.as_deref().unwrap_or(&create.input);
+            let chat = to_chat(create, &context, input, stream, &|sealed| seal.as_ref()?.open(sealed))?;
+            let (fields, bound) = (chat.fields, Arc::new(Bound::new(chat.members)));
+            let shape = Shape { bound: bound.clone(), seal, ..chat.shape };
+            (Endpoint::ChatCompletions, Body::Bound(json(&fields)?, bound), Some(shape))
         };
-        let body = serde_json::to_vec(&fields).map_err(Problem::internal)?;
-        let call = Call {
-            endpoint,
-            body: Body::Json(body.into()),
-            payer: asked.payer.clone(),
-            test: asked.test,
-            max_age: None,
-            wants_usage: true,
-        };
-        Ok(Plan { call, relays })
+        let call = Call { endpoint, body, payer: asked.payer.clone(), test: asked.test, max_age: None };
+        Ok(Plan { call, shape })
     }
 
     /// Makes the call of a plan. What is wrong with it is said in the words of the
     /// interface that the client speaks.
     pub(super) async fn ask(&self, plan: &Plan) -> Result<Reply, Problem> {
         let reply = self.models.call(plan.call.clone()).await;
-        reply.map_err(|problem| if plan.relays { problem } else { problem.renamed(origin) })
+        reply.map_err(|problem| if plan.shape.is_none() { problem } else { problem.renamed(origin) })
     }
 
     /// Makes a response and answers with it, or with its events.
-    pub(super) async fn create(self: &Arc<Self>, asked: Asked) -> Result<Made, Problem> {
+    pub(super) async fn create(self: &Arc<Self>, mut asked: Asked) -> Result<Made, Problem> {
+        self.resolve(&mut asked).await?;
         let input = serde_json::to_string(&asked.create.input).map_err(Problem::internal)?;
         if asked.create.store {
             self.admit(&input)?;
@@ -146,32 +153,24 @@ impl Responses {
     }
 }
 
-/// Nothing of what is stored here is known to a provider.
-fn refuse_references(create: &Create) -> Result<(), Problem> {
-    let place = create.input.iter().position(|item| item["type"] == "item_reference");
-    place.map_or(Ok(()), |place| {
-        let problem = Problem::invalid(format!("/input/{place}/type"), "an item_reference is not possible here");
-        Err(problem.with_hint("send the item itself, or previous_response_id"))
-    })
-}
-
 impl Plan {
     /// What reads the provider's stream, from event `next` on.
     pub(super) fn source(&self, own: Own, head: Head, next: i64) -> Source {
-        if self.relays { Source::Own(Relay::new(own, head, next)) } else { Source::Chat(ChatEvents::new(head, next)) }
+        match &self.shape {
+            None => Source::Own(Box::new(Relay::new(own, head, next))),
+            Some(shape) => Source::Chat(Box::new(ChatEvents::new(head, shape.clone(), next))),
+        }
     }
 
     /// A whole answer as a response.
     pub(super) fn whole(&self, answer: &Answer, own: &Own, head: Head) -> Result<Finished, Problem> {
-        let value: Value = serde_json::from_slice(&answer.body).map_err(|error| {
+        let value: Value = lenient::parse(&answer.body).map_err(|error| {
             let detail = "the provider answered with something that is not JSON";
             Problem::new(StatusCode::BAD_GATEWAY, "provider_failed", detail).with_cause(error)
         })?;
-        if self.relays {
-            return Ok(own.adopt_whole(value));
-        }
-        let (mut chat, mut events) = (ChatEvents::new(head, 0), Vec::new());
-        chat.answer(&value, &mut events);
+        let Some(shape) = &self.shape else { return Ok(own.adopt_whole(value)) };
+        let (mut chat, mut events) = (ChatEvents::new(head, shape.clone(), 0), Vec::new());
+        chat.answer(value, &mut events);
         chat.finished().cloned().ok_or_else(|| Problem::internal("a whole answer did not end its response"))
     }
 }
@@ -223,7 +222,13 @@ impl Live {
             let mut new = Vec::new();
             match tokio::time::timeout(sse::HEARTBEAT_EVERY, self.pieces.next()).await {
                 Err(_) => return Some(Bytes::from_static(sse::HEARTBEAT)),
-                Ok(Some(bytes)) => self.events.push(&bytes, &mut new),
+                Ok(Some(bytes)) => {
+                    self.events.push(&bytes, &mut new);
+                    // Comments keep the client waiting, too.
+                    if new.is_empty() && bytes.starts_with(b":") {
+                        return Some(Bytes::from_static(sse::HEARTBEAT));
+                    }
+                }
                 Ok(None) => self.events.end(&mut new),
             }
             if self.events.finished().is_some() {

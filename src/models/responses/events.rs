@@ -4,15 +4,15 @@ use serde_json::{Value, json};
 
 use super::object::{Event, Finished, Head, Status};
 use super::relay::Relay;
-use super::translate::ChatEvents;
+use super::translate::{ChatEvents, MEMBER};
 use crate::models::sse::{self, Reader};
 
 /// What reads a provider's answer.
 pub(super) enum Source {
     /// Chat completions, out of which a response is made.
-    Chat(ChatEvents),
+    Chat(Box<ChatEvents>),
     /// A response of the provider's own.
-    Own(Relay),
+    Own(Box<Relay>),
 }
 
 /// The events of one response.
@@ -112,51 +112,83 @@ impl Replay {
     }
 
     fn item(&mut self, place: usize, item: &Value) {
+        let kind = item["type"].as_str().unwrap_or_default();
         let mut begun = item.clone();
-        match item["type"].as_str() {
-            Some("message") => {
-                begun["content"] = json!([]);
-                begun["status"] = "in_progress".into();
+        let empty: &[(&str, Value)] = match kind {
+            "message" => &[("content", json!([]))],
+            "function_call" => &[("arguments", json!(""))],
+            "custom_tool_call" => &[("input", json!(""))],
+            "reasoning" => &[("content", json!([])), ("summary", json!([]))],
+            _ => &[],
+        };
+        for (name, value) in empty {
+            if item.get(*name).is_some() {
+                begun[*name] = value.clone();
             }
-            Some("function_call") => {
-                begun["arguments"] = "".into();
-                begun["status"] = "in_progress".into();
-            }
-            _ => {}
+        }
+        if !empty.is_empty() {
+            begun["status"] = "in_progress".into();
+            begun.as_object_mut().into_iter().for_each(|begun| drop(begun.remove(MEMBER)));
         }
         self.send("response.output_item.added", json!({ "output_index": place, "item": begun }));
         let at = json!({ "item_id": item["id"], "output_index": place });
-        if item["type"] == "function_call" {
-            self.send("response.function_call_arguments.delta", with(&at, &[("delta", &item["arguments"])]));
-            let done = [("arguments", &item["arguments"]), ("name", &item["name"])];
-            self.send("response.function_call_arguments.done", with(&at, &done));
-        }
-        if item["type"] == "message" {
-            for (index, part) in item["content"].as_array().into_iter().flatten().enumerate() {
-                self.part(&with(&at, &[("content_index", &index.into())]), part);
+        match kind {
+            "function_call" => {
+                self.send("response.function_call_arguments.delta", with(&at, &[("delta", &item["arguments"])]));
+                let done = [("arguments", &item["arguments"]), ("name", &item["name"])];
+                self.send("response.function_call_arguments.done", with(&at, &done));
             }
+            "custom_tool_call" => {
+                self.send("response.custom_tool_call_input.delta", with(&at, &[("delta", &item["input"])]));
+                self.send("response.custom_tool_call_input.done", with(&at, &[("input", &item["input"])]));
+            }
+            "message" => self.parts("content_index", &at, &item["content"]),
+            "reasoning" => {
+                self.parts("summary_index", &at, &item["summary"]);
+                self.parts("content_index", &at, &item["content"]);
+            }
+            _ => {}
         }
         self.send("response.output_item.done", json!({ "output_index": place, "item": item }));
     }
 
+    fn parts(&mut self, place: &str, at: &Value, parts: &Value) {
+        let parts = parts.as_array().into_iter().flatten().enumerate();
+        for (index, part) in parts.filter(|(_, part)| part.is_object()) {
+            self.part(&with(at, &[(place, &index.into())]), part);
+        }
+    }
+
     fn part(&mut self, at: &Value, part: &Value) {
-        let mut begun = part.clone();
-        let (field, delta, done) = if part["type"] == "refusal" {
-            ("refusal", "response.refusal.delta", "response.refusal.done")
-        } else {
-            ("text", "response.output_text.delta", "response.output_text.done")
+        let (field, delta, done) = match part["type"].as_str() {
+            Some("refusal") => ("refusal", "response.refusal.delta", "response.refusal.done"),
+            Some("reasoning_text") => ("text", "response.reasoning_text.delta", "response.reasoning_text.done"),
+            Some("summary_text") => {
+                ("text", "response.reasoning_summary_text.delta", "response.reasoning_summary_text.done")
+            }
+            _ => ("text", "response.output_text.delta", "response.output_text.done"),
         };
+        let (added, ended) = if part["type"] == "summary_text" {
+            ("response.reasoning_summary_part.added", "response.reasoning_summary_part.done")
+        } else {
+            ("response.content_part.added", "response.content_part.done")
+        };
+        let mut begun = part.clone();
         begun[field] = "".into();
-        self.send("response.content_part.added", with(at, &[("part", &begun)]));
+        if begun.get("logprobs").is_some() {
+            begun["logprobs"] = json!([]);
+        }
+        self.send(added, with(at, &[("part", &begun)]));
         let none = json!([]);
-        let logprobs = if field == "text" { part.get("logprobs").or(Some(&none)) } else { None };
+        let is_text = delta == "response.output_text.delta";
+        let logprobs = if is_text { part.get("logprobs").or(Some(&none)) } else { None };
         let with_logprobs = |name, value| {
             let fields: Vec<_> = [(name, value)].into_iter().chain(logprobs.map(|it| ("logprobs", it))).collect();
             with(at, &fields)
         };
         self.send(delta, with_logprobs("delta", &part[field]));
         self.send(done, with_logprobs(field, &part[field]));
-        self.send("response.content_part.done", with(at, &[("part", part)]));
+        self.send(ended, with(at, &[("part", part)]));
     }
 }
 

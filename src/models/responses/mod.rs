@@ -19,9 +19,11 @@ mod id;
 mod job;
 mod keep;
 mod object;
+mod reference;
 mod relay;
 mod request;
 mod routes;
+mod seal;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -30,7 +32,9 @@ mod translate;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use aws_lc_rs::aead::RandomizedNonceKey;
 use futures_util::future::BoxFuture;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 pub use id::ResponseId;
@@ -42,9 +46,11 @@ use super::{Call, Gateway, Reply};
 use crate::clock::Clock;
 use crate::db::{self, Db};
 use crate::http::Problem;
-use crate::id::IdSource;
+use crate::id::{IdSource, random_bytes};
 use crate::jobs::Jobs;
+use crate::vault::{SecretName, Vault};
 use followers::Followers;
+use seal::Seal;
 
 /// What calls models: the gateway, and in tests what stands in for it.
 pub trait Models: Send + Sync + 'static {
@@ -83,6 +89,8 @@ pub struct Parts {
     pub ids: IdSource,
     /// What calls models.
     pub models: Arc<dyn Models>,
+    /// Keeps the key that seals `encrypted_content`.
+    pub vault: Vault,
     /// How long responses are kept; none: for ever.
     pub keep: Option<Duration>,
 }
@@ -96,6 +104,9 @@ struct Inner {
     clock: Clock,
     ids: IdSource,
     models: Arc<dyn Models>,
+    vault: Vault,
+    /// The key that seals `encrypted_content`, once it was needed.
+    key: OnceCell<Arc<RandomizedNonceKey>>,
     keep: Option<Duration>,
     followers: Arc<Followers>,
     jobs: OnceLock<Jobs>,
@@ -105,8 +116,9 @@ impl Responses {
     /// The service; nothing is made in the background before [`run`](Self::run).
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { db, clock, ids, models, keep } = parts;
-        Self(Arc::new(Inner { db, clock, ids, models, keep, followers: Arc::default(), jobs: OnceLock::new() }))
+        let Parts { db, clock, ids, models, vault, keep } = parts;
+        let (key, followers, jobs) = (OnceCell::new(), Arc::default(), OnceLock::new());
+        Self(Arc::new(Inner { db, clock, ids, models, vault, key, keep, followers, jobs }))
     }
 
     /// Lets responses be made in the background from now on, by these jobs.
@@ -140,5 +152,25 @@ impl Responses {
 impl Inner {
     fn jobs(&self) -> Result<&Jobs, Problem> {
         self.jobs.get().ok_or_else(|| Problem::unavailable("starting", "the service has just been started", 1))
+    }
+
+    /// Seals for a tenant. The key is generated when it is needed for the first time.
+    async fn seal(&self, tenant: i64) -> Result<Seal, Problem> {
+        let make = || async {
+            let vault = self.vault.clone();
+            let work = move |tx: &db::Tx<'_>| {
+                let name = SecretName::new("responses", "seal");
+                if let Some(kept) = vault.get(tx, &name)? {
+                    return Ok(kept.map(|kept| kept.reveal().to_vec()));
+                }
+                let key = random_bytes::<{ seal::KEY_BYTES }>();
+                vault.put(tx, &name, &key)?;
+                Ok(Ok(key.to_vec()))
+            };
+            let bytes = self.db.write(work).await?.map_err(Problem::internal)?;
+            seal::key(&bytes).ok_or_else(|| Problem::internal("the key that seals responses has the wrong length"))
+        };
+        let key = self.key.get_or_try_init(make).await?;
+        Ok(Seal::new(key.clone(), tenant))
     }
 }

@@ -186,6 +186,13 @@ impl Head {
         self.fields.insert("model".into(), model.into());
     }
 
+    /// The tier that served it, if it is a known one.
+    pub fn set_service_tier(&mut self, tier: &str) {
+        if ["auto", "default", "flex", "scale", "priority"].contains(&tier) {
+            self.fields.insert("service_tier".into(), tier.into());
+        }
+    }
+
     /// The object while nothing has come yet.
     pub fn open(&self, status: Status) -> Value {
         self.object(status, json!({ "output": [], "error": null, "incomplete_details": null, "usage": null }))

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::id::ResponseId;
 use super::object::{Ending, Event, Finished, Head, Status};
 use super::request::Create;
+use crate::models::lenient::{self, Halves, Part};
 
 /// What is written into the provider's objects.
 #[derive(Clone, Debug)]
@@ -68,14 +69,19 @@ pub(super) struct Relay {
     has_begun: bool,
     /// What the provider said was wrong.
     error: Option<String>,
+    /// Half a surrogate pair at the end of a delta, and the text that it belongs to.
+    halves: Option<([String; 4], Halves)>,
     finished: Option<Finished>,
 }
+
+/// The members that identify a text of the stream.
+const CHANNEL: [&str; 4] = ["type", "item_id", "content_index", "summary_index"];
 
 impl Relay {
     /// A response whose next event has the number `next`; from 1 on, it has
     /// begun already.
     pub fn new(own: Own, head: Head, next: i64) -> Self {
-        Self { own, head, next, has_begun: next > 0, error: None, finished: None }
+        Self { own, head, next, has_begun: next > 0, error: None, halves: None, finished: None }
     }
 
     /// The response, once it has ended.
@@ -86,10 +92,50 @@ impl Relay {
     /// The data of a frame of the provider's stream. What comes after the end is
     /// ignored.
     pub fn data(&mut self, data: &str, out: &mut Vec<Event>) {
-        if self.finished.is_some() || data == "[DONE]" {
+        if self.finished.is_some() || data.trim() == "[DONE]" {
             return;
         }
-        let Ok(peek) = serde_json::from_str::<Peek<'_>>(data) else {
+        // Lone surrogates are valid JSON, but strict parsers refuse them.
+        let may_have_halves = self.halves.is_some() || ["\\ud", "\\uD"].iter().any(|half| data.contains(half));
+        if !may_have_halves && serde_json::from_str::<Peek<'_>>(data).is_ok() {
+            return self.event(data, out);
+        }
+        match lenient::parse_part(data.as_bytes()) {
+            Ok(part) => self.repaired(part, data, out),
+            Err(_) => self.fail("the provider sent something that is not JSON", out),
+        }
+    }
+
+    /// An event that had to be repaired, or follows one that ends with half a surrogate pair.
+    fn repaired(&mut self, mut part: Part, data: &str, out: &mut Vec<Event>) {
+        let event = &mut part.value;
+        let is_delta =
+            event["type"].as_str().and_then(|kind| kind.rsplit_once('.')).is_some_and(|(_, it)| it == "delta");
+        let text = if is_delta { &event["delta"] } else { &Value::Null };
+        let mut joined = None;
+        if let Some(delta) = text.as_str() {
+            let channel = CHANNEL.map(|name| event[name].to_string());
+            let (before, mut halves) = self.halves.take().unwrap_or_default();
+            if before != channel {
+                halves = Halves::default();
+            }
+            joined = Some(halves.join(delta, part.has_halves).into_owned());
+            self.halves = halves.is_waiting().then_some((channel, halves));
+        }
+        let is_as_it_came = !part.has_halves && joined.as_deref() == text.as_str();
+        if is_as_it_came && serde_json::from_str::<Peek<'_>>(data).is_ok() {
+            return self.event(data, out);
+        }
+        if let Some(joined) = joined {
+            event["delta"] = joined.into();
+        }
+        lenient::settle_value(event);
+        self.event(&event.to_string(), out);
+    }
+
+    fn event(&mut self, data: &str, out: &mut Vec<Event>) {
+        let is_object = data.trim_start().starts_with('{');
+        let Some(peek) = serde_json::from_str::<Peek<'_>>(data).ok().filter(|_| is_object) else {
             self.fail("the provider sent something that is not JSON", out);
             return;
         };

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::id::ResponseId;
+use super::seal::PREFIX;
+use super::translate::MEMBER;
 use crate::http::Problem;
 
 /// The model where the request names none: the alias of that name.
@@ -113,14 +115,16 @@ impl Create {
     }
 
     /// The request as a provider with this interface is sent it: with what came
-    /// before written out, and nothing of it to be kept there.
+    /// before written out, and nothing of it to be kept there. Members that are bound to
+    /// a provider of chat completions are left out.
     pub fn to_provider(&self, context: Vec<Value>, stream: bool) -> Map<String, Value> {
         let mut fields = self.fields.clone();
         for ours in ["previous_response_id", "background", "conversation"] {
             fields.remove(ours);
         }
         if !(context.is_empty() && self.input.is_empty()) {
-            let input = context.into_iter().filter_map(without_id).chain(self.input.iter().cloned()).collect();
+            let context = context.into_iter().filter_map(without_id);
+            let input = context.chain(self.input.iter().filter_map(|item| without_theirs(item.clone()))).collect();
             fields.insert("input".into(), Value::Array(input));
         }
         fields.insert("store".into(), false.into());
@@ -131,7 +135,8 @@ impl Create {
 
 /// An item of an earlier turn. The provider has kept nothing under its id, and
 /// reasoning without its encrypted form cannot be given back at all.
-fn without_id(mut item: Value) -> Option<Value> {
+pub(super) fn without_id(item: Value) -> Option<Value> {
+    let mut item = without_theirs(item)?;
     let fields = item.as_object_mut()?;
     if fields.get("type").is_some_and(|kind| kind == "reasoning") {
         return fields.get("encrypted_content").is_some_and(Value::is_string).then_some(item);
@@ -139,6 +144,17 @@ fn without_id(mut item: Value) -> Option<Value> {
     fields.remove("id");
     fields.remove("status");
     Some(item)
+}
+
+/// An item without members that are bound to a provider of chat completions. Reasoning of
+/// such a provider is left out.
+fn without_theirs(mut item: Value) -> Option<Value> {
+    let fields = item.as_object_mut()?;
+    let is_theirs = fields.remove(MEMBER).is_some_and(|it| !it.is_null());
+    let sealed = fields.get("encrypted_content").and_then(Value::as_str);
+    let is_sealed_here = sealed.is_some_and(|sealed| sealed.starts_with(PREFIX));
+    let is_reasoning = fields.get("type").is_some_and(|kind| kind == "reasoning");
+    (!is_reasoning || !(is_theirs || is_sealed_here)).then_some(item)
 }
 
 /// There is no such response to go on from.
@@ -197,6 +213,8 @@ mod tests {
             json!({ "type": "message", "id": "msg_1", "status": "completed", "role": "assistant", "content": [] }),
             json!({ "type": "reasoning", "id": "rs_1", "summary": [] }),
             json!({ "type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "x" }),
+            json!({ "type": "reasoning", "id": "rs_3", "summary": [], "encrypted_content": format!("{PREFIX}x") }),
+            json!({ "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", MEMBER: "x" }),
         ];
         let sent = create.to_provider(context, true);
         insta::assert_json_snapshot!(sent);

@@ -14,6 +14,7 @@ use super::events::replay;
 use super::follow::follow;
 use super::id::ResponseId;
 use super::object::{Finished, Head};
+use super::reference::items;
 use super::request::{Create, CreateBody};
 use super::{Responses, sql};
 use crate::auth::{Caller, ModelsUse};
@@ -163,29 +164,11 @@ async fn input_items(
     let (tenant, id) = (caller.tenant.no, response_id(&id)?);
     let input = responses.0.db.read(move |tx| sql::input(tx, tenant, id)).await?;
     let input = input.ok_or_else(|| Problem::not_found("response"))?;
-    let items = items(id, &input, ascending)?;
-    page(items, after.as_deref(), limit).map(web::Json)
-}
-
-/// The items, each with an id: its own, or one by its place.
-fn items(id: ResponseId, input: &str, ascending: bool) -> Result<Vec<Value>, Problem> {
-    let mut items: Vec<Value> = serde_json::from_str(input).map_err(Problem::internal)?;
-    for (place, item) in items.iter_mut().enumerate() {
-        if !item["id"].is_string() {
-            item["id"] = id.part("in", place).into();
-        }
-        if item.get("type").is_none() {
-            item["type"] = "message".into();
-        }
-        if item["type"] == "message" && item["content"].is_string() {
-            let kind = if item["role"] == "assistant" { "output_text" } else { "input_text" };
-            item["content"] = serde_json::json!([{ "type": kind, "text": item["content"] }]);
-        }
-    }
+    let mut items = items(id, &input)?;
     if !ascending {
         items.reverse();
     }
-    Ok(items)
+    page(items, after.as_deref(), limit).map(web::Json)
 }
 
 fn page(items: Vec<Value>, after: Option<&str>, limit: usize) -> Result<InputItems, Problem> {

@@ -160,6 +160,54 @@ pub(super) fn chain(
     Ok(Chain::Turns(turns))
 }
 
+/// A response's id, input and object.
+type Texts = (ResponseId, String, String);
+
+/// The stored ones of these responses of a tenant, up to `most_bytes`.
+pub(super) fn stored(tx: &Tx<'_>, tenant: i64, ids: &[ResponseId], most_bytes: usize) -> Result<Vec<Texts>, Error> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for id in ids {
+        let row = tx.one(
+            "SELECT id, input, response FROM responses WHERE no = ?1 AND tenant_no = ?2 AND id = ?3",
+            params![id.no(), tenant, id.0.as_bytes()],
+            |row| Ok((ResponseId(Uuid::from_bytes(row.get(0)?)), row.get(1)?, row.get(2)?)),
+        )?;
+        let row: Option<Texts> = row;
+        bytes += row.as_ref().map_or(0, |(_, input, object)| input.len() + object.len());
+        found.extend(row);
+        if bytes > most_bytes {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Those of a tenant's newest responses whose input or object `names` accepts. At most
+/// `most` rows and `most_bytes` are searched.
+pub(super) fn newest(
+    tx: &Tx<'_>,
+    tenant: i64,
+    most: usize,
+    most_bytes: usize,
+    names: impl Fn(&str) -> bool,
+) -> Result<Vec<Texts>, Error> {
+    let mut bytes = 0_usize;
+    let found = tx.all(
+        "SELECT id, input, response, bytes FROM responses INDEXED BY responses_by_tenant
+         WHERE tenant_no = ?1 ORDER BY no DESC LIMIT ?2",
+        params![tenant, most],
+        |row| {
+            bytes = bytes.saturating_add(row.get(3)?);
+            // SQLite reads long columns only when they are accessed.
+            let is_wanted =
+                bytes <= most_bytes && (names(row.get_ref(1)?.as_str()?) || names(row.get_ref(2)?.as_str()?));
+            let id = ResponseId(Uuid::from_bytes(row.get(0)?));
+            if is_wanted { Ok(Some((id, row.get(1)?, row.get(2)?))) } else { Ok(None) }
+        },
+    )?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 /// What a job finds of the response that it is to make.
 #[derive(Debug)]
 pub(super) struct Work {

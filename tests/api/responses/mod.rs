@@ -1,8 +1,10 @@
 //! `/v1/responses` over scripted providers: one that has chat completions only,
 //! and one that has the interface itself.
 
+mod agents;
 mod background;
 mod made;
+mod references;
 mod stored;
 
 use serde_json::{Value, json};

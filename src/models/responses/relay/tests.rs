@@ -15,7 +15,7 @@ fn events(text: &str, next: i64) -> Vec<Event> {
     let create = Create::read(CreateBody(fields)).expect("it is fine");
     let id = ResponseId(uuid::Uuid::nil());
     let head = Head::new(id, &create, "m-1", Timestamp::from_micros(1_700_000_000_000_000));
-    let mut events = Events::new(Source::Own(Relay::new(Own::new(&create, &head), head, next)));
+    let mut events = Events::new(Source::Own(Box::new(Relay::new(Own::new(&create, &head), head, next))));
     let mut out = Vec::new();
     events.begin(&mut out);
     events.push(text.as_bytes(), &mut out);
@@ -85,6 +85,31 @@ fn a_stream_that_breaks_ends_with_an_event_that_says_so() {
     assert_eq!(broken(json!({ "type": "" })), "the provider broke the answer off");
     assert_eq!(kinds(&events("", 0)), [(0, "response.created"), (1, "response.failed")]);
     assert_eq!(kinds(&events("data: <html>\n\n", 2)), [(2, "response.failed")]);
+    assert_eq!(kinds(&events("data: [\"response.new\", 2, null]\n\n", 2)), [(2, "response.failed")]);
+}
+
+/// Texts of deltas are joined where a character is split over two of them.
+#[test]
+fn halves_of_characters_are_joined() {
+    let delta = |number: i64, id: &str, text: &str| {
+        let fields = format!("\"sequence_number\":{number},\"item_id\":\"{id}\",\"delta\":\"{text}\",\"logprobs\":[]");
+        format!("data: {{\"type\":\"response.output_text.delta\",{fields}}}\n\n")
+    };
+    let deltas = [
+        delta(0, "a", "x\\ud83d"),
+        delta(1, "a", "\\ude00y"),
+        delta(2, "a", "\\uD83D"),
+        delta(3, "b", "\\ude00"),
+        delta(4, "b", "z\\ud83d\\ude00"),
+    ];
+    let out = events(&deltas.concat(), 0);
+    let said = |event: &Event| serde_json::from_str::<Value>(&event.data).expect("JSON")["delta"].clone();
+    let said: Vec<_> = out.iter().take(5).map(said).collect();
+    assert_eq!(said, ["x", "😀y", "", "\u{fffd}", "z😀"]);
+    assert_eq!(out[4].data, deltas[4].trim_start_matches("data: ").trim_end(), "as it came");
+    let odd = "data: {\"type\":\"response.new\",\"a\":NaN,\"b\":\"\\ud83d\"}\n\n";
+    let data: Value = serde_json::from_str(&events(odd, 0)[0].data).expect("JSON");
+    assert_eq!((&data["a"], &data["b"]), (&Value::Null, &json!("\u{fffd}")));
 }
 
 proptest! {

@@ -1,9 +1,24 @@
 //! What a chat provider answers as events of a response. A whole answer is a
 //! stream of one piece, so both give the same response.
+//!
+//! What the Responses format has no member for is kept on the items ([`Theirs`]): on a
+//! reasoning item the name of the chat member that had its text, on a call its unknown
+//! members, and on the last item, which is always closed last, those of the message.
+
+mod calls;
+mod item;
+mod read;
+mod write;
 
 use serde_json::{Value, json};
 
-use super::super::object::{Ending, Event, Finished, Head, Status};
+use super::Shape;
+use super::merge::{merge, merge_fields, size};
+use super::theirs::{Fields, Theirs};
+use crate::models::lenient;
+use crate::models::responses::object::{Ending, Event, Finished, Head, Status};
+use item::{Call, Item, Thought, What, with};
+use read::{Finish, Said, Source};
 
 /// Bytes of text and arguments that a response may have.
 const LARGEST: usize = 16 << 20;
@@ -14,64 +29,66 @@ const MOST_ITEMS: usize = 256;
 /// numbers, and exactly one event that ends it.
 pub(in crate::models::responses) struct ChatEvents {
     head: Head,
+    shape: Shape,
     next: i64,
     items: Vec<Item>,
-    /// The place of the message that text goes to.
+    /// The places of the reasoning and of the message that text goes to.
+    thought: Option<usize>,
     message: Option<usize>,
-    /// Calls that have no name yet, and so no place.
+    /// Calls without a name, which are not items yet.
     unnamed: Vec<Call>,
+    /// The index of the choice that is used.
+    followed: Option<i64>,
+    /// Where reasoning text is found.
+    source: Option<Source>,
+    kept: Kept,
+    /// Whether the current chunk has halves of surrogate pairs, and whether any chunk had.
+    has_halves: bool,
+    had_halves: bool,
     finish: Option<String>,
+    error: Option<String>,
     usage: Option<Value>,
     bytes: usize,
+    is_ending: bool,
     finished: Option<Finished>,
 }
 
-enum Item {
-    Message { parts: Vec<Part>, is_open: bool },
-    Call(Call),
+/// A member; null if there is none.
+fn take(value: &mut Value, name: &str) -> Value {
+    value.get_mut(name).map(Value::take).unwrap_or_default()
 }
 
-struct Part {
-    is_refusal: bool,
-    text: String,
-    logprobs: Vec<Value>,
-    is_open: bool,
-}
-
+/// What is kept of the message for its provider.
 #[derive(Default)]
-struct Call {
-    /// The provider's number for it.
-    index: u64,
-    id: String,
-    name: String,
-    arguments: String,
-}
-
-impl Part {
-    fn json(&self) -> Value {
-        if self.is_refusal {
-            return json!({ "type": "refusal", "refusal": self.text });
-        }
-        json!({ "type": "output_text", "text": self.text, "annotations": [], "logprobs": self.logprobs })
-    }
-
-    fn kind(&self) -> &'static str {
-        if self.is_refusal { "refusal" } else { "output_text" }
-    }
+struct Kept {
+    /// Unknown members.
+    rest: Fields,
+    /// Content that came as a list of parts, and whether any of them is not plain text.
+    parts: Option<Vec<Value>>,
+    has_other_parts: bool,
 }
 
 impl ChatEvents {
     /// A response whose next event has the number `next`.
-    pub fn new(head: Head, next: i64) -> Self {
+    pub fn new(head: Head, shape: Shape, next: i64) -> Self {
         Self {
             head,
+            shape,
             next,
             items: Vec::new(),
+            thought: None,
             message: None,
             unnamed: Vec::new(),
+            followed: None,
+            source: None,
+            kept: Kept::default(),
+            has_halves: false,
+            had_halves: false,
             finish: None,
+            error: None,
             usage: None,
             bytes: 0,
+            is_ending: false,
             finished: None,
         }
     }
@@ -90,56 +107,114 @@ impl ChatEvents {
 
     /// The data of a frame of the provider's stream.
     pub fn data(&mut self, data: &str, out: &mut Vec<Event>) {
-        if data == "[DONE]" {
+        if data.trim() == "[DONE]" {
             // Some providers never say why they stop.
             self.finish.get_or_insert_with(|| "stop".into());
             self.end(out);
             return;
         }
-        match serde_json::from_str(data) {
-            Ok(chunk) => self.chunk(&chunk, out),
+        match lenient::parse_part(data.as_bytes()) {
+            Ok(part) => {
+                self.has_halves = part.has_halves;
+                self.had_halves |= part.has_halves;
+                self.chunk(part.value, false, out);
+            }
             Err(_) => self.fail("the provider sent something that is not JSON", out),
         }
     }
 
     /// A whole answer.
-    pub fn answer(&mut self, answer: &Value, out: &mut Vec<Event>) {
-        let mut chunk = answer.clone();
-        if let Some(choice) = chunk.pointer_mut("/choices/0") {
-            choice["delta"] = choice["message"].take();
+    pub fn answer(&mut self, answer: Value, out: &mut Vec<Event>) {
+        if answer["choices"].as_array().is_some_and(|choices| !choices.is_empty()) {
             self.finish = Some("stop".into());
         }
-        self.chunk(&chunk, out);
+        self.chunk(answer, true, out);
         self.end(out);
     }
 
     /// A chunk of a stream. What comes after the end is ignored.
-    fn chunk(&mut self, chunk: &Value, out: &mut Vec<Event>) {
+    fn chunk(&mut self, mut chunk: Value, is_whole: bool, out: &mut Vec<Event>) {
         if self.finished.is_some() {
             return;
         }
         if let Some(error) = chunk.get("error").filter(|error| !error.is_null()) {
-            let message = error["message"].as_str().or(error.as_str());
-            self.fail(message.unwrap_or("the provider broke the answer off"), out);
+            let message = read::message(error).to_owned();
+            self.fail(&message, out);
             return;
         }
         if let Some(usage) = chunk.get("usage").filter(|usage| usage.is_object()) {
-            self.usage = Some(translate_usage(usage));
+            self.usage = Some(read::usage(usage));
         }
-        let Some(choice) = chunk["choices"].as_array().and_then(|choices| choices.first()) else { return };
-        let delta = &choice["delta"];
-        let logprobs = choice["logprobs"]["content"].as_array().cloned().unwrap_or_default();
-        self.text(false, &text_of(&delta["content"]), logprobs, out);
-        self.text(true, &text_of(&delta["refusal"]), Vec::new(), out);
-        for (place, call) in delta["tool_calls"].as_array().into_iter().flatten().enumerate() {
-            self.call(place, call, out);
+        if let Some(tier) = chunk["service_tier"].as_str() {
+            self.head.set_service_tier(tier);
         }
+        let Some(place) = read::choice(&chunk, &mut self.followed) else { return };
+        let mut choice = chunk["choices"][place].take();
         if let Some(reason) = choice["finish_reason"].as_str() {
             self.finish = Some(reason.into());
         }
+        if let Some(error) = choice.get("error").filter(|error| !error.is_null()) {
+            self.error = Some(read::message(error).to_owned());
+        }
+        let logprobs = match take(&mut take(&mut choice, "logprobs"), "content") {
+            Value::Array(logprobs) => logprobs,
+            _ => Vec::new(),
+        };
+        // Some providers send a whole message in place of a delta.
+        let name = if is_whole || !choice["delta"].is_object() { "message" } else { "delta" };
+        let message = take(&mut choice, name);
+        self.message(&message, logprobs, is_whole, out);
         if self.finished.is_none() && (self.bytes > LARGEST || self.items.len() + self.unnamed.len() > MOST_ITEMS) {
             self.fail("the answer is larger than a response may be", out);
         }
+    }
+
+    /// A whole message or a delta.
+    fn message(&mut self, message: &Value, logprobs: Vec<Value>, is_whole: bool, out: &mut Vec<Event>) {
+        let said = Said::read(message, self.source);
+        if let Some((source, text)) = said.thought {
+            let name = if let Source::Member(name) = source { Some(name) } else { None };
+            self.source.get_or_insert(source);
+            self.think(name, &text, out);
+        }
+        self.keep_parts(said.parts, said.has_other_parts, &said.text);
+        self.bytes += said.rest.values().map(size).sum::<usize>();
+        merge_fields(&mut self.kept.rest, said.rest);
+        self.text(false, &said.text, logprobs, out);
+        self.text(true, &said.refusal, Vec::new(), out);
+        self.calls(&message["tool_calls"], is_whole, out);
+        // The predecessor of tool_calls.
+        let legacy = &message["function_call"];
+        if legacy.is_object() {
+            let call = json!({ "index": 0, "function": legacy });
+            self.calls(&call, is_whole, out);
+        }
+    }
+
+    /// Keeps content that came as a list, so that it can be sent back as it was.
+    fn keep_parts(&mut self, parts: Option<Vec<Value>>, has_other_parts: bool, text: &str) {
+        let parts = match parts {
+            Some(parts) => parts,
+            None if self.kept.parts.is_some() && !text.is_empty() => vec![json!({ "type": "text", "text": text })],
+            None => return,
+        };
+        self.bytes += parts.iter().map(size).sum::<usize>();
+        self.kept.has_other_parts |= has_other_parts;
+        let mut whole = Value::Array(self.kept.parts.take().unwrap_or_else(|| self.text_so_far()));
+        merge(&mut whole, Value::Array(parts), "content");
+        if let Value::Array(whole) = whole {
+            self.kept.parts = Some(whole);
+        }
+    }
+
+    /// Text from before the first list of parts.
+    fn text_so_far(&self) -> Vec<Value> {
+        let messages = self.items.iter().filter_map(|item| match &item.what {
+            What::Message(parts) => Some(parts),
+            _ => None,
+        });
+        let text: String = messages.flatten().filter(|part| !part.is_refusal).map(|part| part.text.as_str()).collect();
+        if text.is_empty() { Vec::new() } else { vec![json!({ "type": "text", "text": text })] }
     }
 
     /// The provider's stream is over.
@@ -147,22 +222,28 @@ impl ChatEvents {
         if self.finished.is_some() {
             return;
         }
-        let ending = match self.finish.as_deref() {
+        let ending = match self.finish.as_deref().map(Finish::of) {
             None => {
-                self.fail("the provider's answer was cut short", out);
+                let message = self.error.take();
+                self.fail(message.as_deref().unwrap_or("the provider's answer was cut short"), out);
                 return;
             }
-            Some("length") => Ending::Incomplete("max_output_tokens"),
-            Some("content_filter") => Ending::Incomplete("content_filter"),
-            Some(_) => Ending::Completed,
+            Some(Finish::Failed) => {
+                let message = self.error.take();
+                self.fail(message.as_deref().unwrap_or("the provider broke the answer off"), out);
+                return;
+            }
+            Some(Finish::Incomplete(reason)) => Ending::Incomplete(reason),
+            Some(Finish::Completed) => Ending::Completed,
         };
-        for call in std::mem::take(&mut self.unnamed) {
-            self.add_call(call, out);
+        self.name_calls(out);
+        self.settle();
+        if self.shape.is_sealed {
+            self.seal(out);
         }
-        let last = self.items.len().saturating_sub(1);
         for place in 0..self.items.len() {
-            let whole = ending == Ending::Completed || place < last;
-            self.close(place, if whole { "completed" } else { "incomplete" }, out);
+            let status = self.status_of(place, &ending);
+            self.close(place, status, out);
         }
         self.finish_as(&ending, out);
     }
@@ -170,13 +251,121 @@ impl ChatEvents {
     /// Nothing good will come any more.
     pub fn fail(&mut self, message: &str, out: &mut Vec<Event>) {
         if self.finished.is_none() {
+            self.settle();
             self.finish_as(&Ending::failed("server_error", message), out);
         }
     }
 
+    /// The answer is complete: fixes what its provider is sent back.
+    fn settle(&mut self) {
+        self.is_ending = true;
+        if self.kept.has_other_parts
+            && let Some(parts) = self.kept.parts.take()
+        {
+            self.kept.rest.insert("content".into(), parts.into());
+        }
+        if self.had_halves {
+            self.kept.rest.values_mut().for_each(lenient::settle_value);
+            for item in &mut self.items {
+                if let What::Call(call) = &mut item.what {
+                    call.rest.values_mut().for_each(lenient::settle_value);
+                }
+            }
+        }
+    }
+
+    /// Seals what its provider is sent back into the first reasoning item, or into a new
+    /// one at the end.
+    fn seal(&mut self, out: &mut Vec<Event>) {
+        let (Some(seal), Some(mut theirs)) = (self.shape.seal.clone(), self.theirs()) else { return };
+        let mut first = None;
+        let mut thoughts = Fields::new();
+        for (place, item) in self.items.iter().enumerate() {
+            match &item.what {
+                What::Thought(thought) => {
+                    theirs.ends |= first.is_none() && thought.ends;
+                    first.get_or_insert(place);
+                    if let Some(name) = thought.name {
+                        merge_fields(
+                            &mut thoughts,
+                            Fields::from_iter([(name.to_owned(), thought.text.as_str().into())]),
+                        );
+                    }
+                }
+                What::Call(call) if !call.rest.is_empty() => {
+                    theirs.calls.insert(call.shown.clone(), call.rest.clone().into());
+                }
+                What::Call(_) | What::Message(_) => {}
+            }
+        }
+        theirs.message.clone_from(&self.kept.rest);
+        theirs.message.extend(thoughts);
+        if theirs.is_empty() {
+            return;
+        }
+        theirs.ends |= first.is_none();
+        let place = first.unwrap_or_else(|| {
+            self.items.push(Item::new(What::Thought(Thought::default())));
+            self.item_added(self.items.len() - 1, out);
+            self.items.len() - 1
+        });
+        if let What::Thought(thought) = &mut self.items[place].what {
+            thought.sealed = seal.seal(&theirs.written());
+        }
+    }
+
+    /// The provider and model that answered; `None` for the built-in model.
+    fn theirs(&self) -> Option<Theirs> {
+        let writer = self.shape.bound.writer()?;
+        let (provider, model) = (writer.provider.to_string(), writer.model.to_string());
+        Some(Theirs { provider, model, ..Theirs::default() })
+    }
+
+    /// An item as it stands.
+    fn item(&self, place: usize, status: &str) -> Value {
+        let item = &self.items[place];
+        let shown = item.json(self.item_id(place), status, self.shape.is_summary);
+        if status == "in_progress" {
+            return shown;
+        }
+        let theirs = self.theirs().map(|mut theirs| {
+            match &item.what {
+                What::Thought(thought) => {
+                    (theirs.text, theirs.ends) = (thought.name.map(str::to_owned), thought.ends);
+                }
+                What::Call(call) => theirs.call.clone_from(&call.rest),
+                What::Message(_) => {}
+            }
+            if self.is_ending && place + 1 == self.items.len() {
+                self.add_rest(&mut theirs);
+            }
+            theirs
+        });
+        with(shown, theirs.as_ref())
+    }
+
+    /// Adds members of the message. Of copies of the reasoning text only the names are kept.
+    fn add_rest(&self, theirs: &mut Theirs) {
+        let thoughts = self.items.iter().filter_map(|item| match &item.what {
+            What::Thought(thought) if thought.name.is_some() => Some(thought.text.as_str()),
+            _ => None,
+        });
+        let thought: String = thoughts.collect();
+        for (name, value) in &self.kept.rest {
+            if !thought.is_empty() && *value == *thought {
+                theirs.also.push(name.clone());
+            } else {
+                theirs.message.insert(name.clone(), value.clone());
+            }
+        }
+    }
+
     fn finish_as(&mut self, ending: &Ending, out: &mut Vec<Event>) {
-        let place = |(place, _)| self.item(place, self.status_of(place, ending));
-        let output: Vec<_> = self.items.iter().enumerate().map(place).collect();
+        if let Some(writer) = self.shape.bound.writer() {
+            self.head.set_model(&writer.model);
+        }
+        let place = |place| self.item(place, self.status_of(place, ending));
+        let output: Vec<_> = (0..self.items.len()).map(place).collect();
         let object = self.head.ended(ending, &output, self.usage.as_ref());
         self.send(ending.status().event(), json!({ "response": object }), out);
         self.finished = Some(Finished { status: ending.status(), object });
@@ -185,223 +374,14 @@ impl ChatEvents {
     /// Only the last item can have been cut short; of a failed response, those
     /// that were open.
     fn status_of(&self, place: usize, ending: &Ending) -> &'static str {
+        let is_cut = |item: &Item| !matches!(&item.what, What::Thought(thought) if !thought.has_begun);
         let whole = match ending {
             Ending::Completed => true,
-            Ending::Incomplete(_) => place + 1 < self.items.len(),
-            Ending::Failed { .. } | Ending::Cancelled => {
-                matches!(&self.items[place], Item::Message { is_open: false, .. })
-            }
+            Ending::Incomplete(_) => self.items.iter().rposition(is_cut) != Some(place),
+            Ending::Failed { .. } | Ending::Cancelled => self.items[place].is_done,
         };
         if whole { "completed" } else { "incomplete" }
     }
-
-    fn send(&mut self, kind: &'static str, fields: Value, out: &mut Vec<Event>) {
-        out.push(Event::new(self.next, kind, fields));
-        self.next += 1;
-    }
-
-    fn item_id(&self, place: usize) -> String {
-        let prefix = match &self.items[place] {
-            Item::Message { .. } => "msg",
-            Item::Call(_) => "fc",
-        };
-        self.head.id.part(prefix, place)
-    }
-
-    fn item(&self, place: usize, status: &str) -> Value {
-        let id = self.item_id(place);
-        match &self.items[place] {
-            Item::Message { parts, .. } => {
-                let content: Vec<_> = parts.iter().map(Part::json).collect();
-                json!({ "type": "message", "id": id, "status": status, "role": "assistant", "content": content })
-            }
-            Item::Call(call) => json!({
-                "type": "function_call", "id": id, "status": status, "call_id": call.id, "name": call.name,
-                "arguments": call.arguments,
-            }),
-        }
-    }
-
-    /// Text of the message, or of the refusal to write one.
-    fn text(&mut self, is_refusal: bool, text: &str, logprobs: Vec<Value>, out: &mut Vec<Event>) {
-        if text.is_empty() {
-            return;
-        }
-        self.bytes += text.len();
-        let (place, index) = self.open_part(is_refusal, out);
-        let id = self.item_id(place);
-        if let Item::Message { parts, .. } = &mut self.items[place] {
-            parts[index].text.push_str(text);
-            parts[index].logprobs.extend(logprobs.iter().cloned());
-        }
-        let mut fields = json!({ "item_id": id, "output_index": place, "content_index": index, "delta": text });
-        if is_refusal {
-            self.send("response.refusal.delta", fields, out);
-        } else {
-            fields["logprobs"] = logprobs.into();
-            self.send("response.output_text.delta", fields, out);
-        }
-    }
-
-    /// The places of the message and of its part that such text goes to.
-    fn open_part(&mut self, is_refusal: bool, out: &mut Vec<Event>) -> (usize, usize) {
-        let place = self.message.unwrap_or_else(|| {
-            self.items.push(Item::Message { parts: Vec::new(), is_open: true });
-            let place = self.items.len() - 1;
-            let item = self.item(place, "in_progress");
-            self.send("response.output_item.added", json!({ "output_index": place, "item": item }), out);
-            self.message = Some(place);
-            place
-        });
-        let open = match &self.items[place] {
-            Item::Message { parts, .. } => parts.iter().rposition(|part| part.is_open),
-            Item::Call(_) => None,
-        };
-        if let Some(open) = open {
-            if self.is_refusal(place, open) == is_refusal {
-                return (place, open);
-            }
-            self.close_part(place, open, out);
-        }
-        let part = Part { is_refusal, text: String::new(), logprobs: Vec::new(), is_open: true };
-        let (json, mut index) = (part.json(), 0);
-        if let Item::Message { parts, .. } = &mut self.items[place] {
-            index = parts.len();
-            parts.push(part);
-        }
-        let fields =
-            json!({ "item_id": self.item_id(place), "output_index": place, "content_index": index, "part": json });
-        self.send("response.content_part.added", fields, out);
-        (place, index)
-    }
-
-    fn is_refusal(&self, place: usize, index: usize) -> bool {
-        matches!(&self.items[place], Item::Message { parts, .. } if parts[index].is_refusal)
-    }
-
-    fn close_part(&mut self, place: usize, index: usize, out: &mut Vec<Event>) {
-        let id = self.item_id(place);
-        let Item::Message { parts, .. } = &mut self.items[place] else { return };
-        let part = &mut parts[index];
-        if !std::mem::take(&mut part.is_open) {
-            return;
-        }
-        let (kind, text, logprobs, json) = (part.kind(), part.text.clone(), part.logprobs.clone(), part.json());
-        let at = json!({ "item_id": id, "output_index": place, "content_index": index });
-        let mut said = at.clone();
-        let mut done = at;
-        done["part"] = json;
-        if kind == "refusal" {
-            said["refusal"] = text.into();
-            self.send("response.refusal.done", said, out);
-        } else {
-            said["text"] = text.into();
-            said["logprobs"] = logprobs.into();
-            self.send("response.output_text.done", said, out);
-        }
-        self.send("response.content_part.done", done, out);
-    }
-
-    /// A piece of a call. Those without a number are told apart by their place,
-    /// and two with one number by their ids.
-    fn call(&mut self, place: usize, piece: &Value, out: &mut Vec<Event>) {
-        let index = piece["index"].as_u64().unwrap_or(place as u64);
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (id, name) = (text(&piece["id"]), text(&piece["function"]["name"]));
-        let arguments = text(&piece["function"]["arguments"]);
-        self.bytes += arguments.len();
-        let same = |call: &Call| call.index == index && (id.is_empty() || call.id.is_empty() || call.id == id);
-        let known = self.items.iter().rposition(|item| matches!(item, Item::Call(call) if same(call)));
-        if let Some(place) = known {
-            self.add_arguments(place, &arguments, out);
-            return;
-        }
-        let unnamed = self.unnamed.iter().position(same);
-        let mut call = unnamed.map(|place| self.unnamed.remove(place)).unwrap_or_default();
-        call.index = index;
-        call.name.push_str(&name);
-        call.arguments.push_str(&arguments);
-        if call.id.is_empty() {
-            call.id = id;
-        }
-        if call.name.is_empty() {
-            self.unnamed.push(call);
-        } else {
-            self.add_call(call, out);
-        }
-    }
-
-    /// A call with its name takes its place; a message before it is over.
-    fn add_call(&mut self, mut call: Call, out: &mut Vec<Event>) {
-        if let Some(message) = self.message.take() {
-            self.close(message, "completed", out);
-        }
-        let place = self.items.len();
-        if call.id.is_empty() {
-            call.id = self.head.id.part("call", place);
-        }
-        let arguments = std::mem::take(&mut call.arguments);
-        self.items.push(Item::Call(call));
-        let item = self.item(place, "in_progress");
-        self.send("response.output_item.added", json!({ "output_index": place, "item": item }), out);
-        self.add_arguments(place, &arguments, out);
-    }
-
-    fn add_arguments(&mut self, place: usize, arguments: &str, out: &mut Vec<Event>) {
-        if arguments.is_empty() {
-            return;
-        }
-        if let Item::Call(call) = &mut self.items[place] {
-            call.arguments.push_str(arguments);
-        }
-        let fields = json!({ "item_id": self.item_id(place), "output_index": place, "delta": arguments });
-        self.send("response.function_call_arguments.delta", fields, out);
-    }
-
-    /// Ends an item that has not ended before.
-    fn close(&mut self, place: usize, status: &str, out: &mut Vec<Event>) {
-        let id = self.item_id(place);
-        match &mut self.items[place] {
-            Item::Call(call) => {
-                let fields = json!({
-                    "item_id": id, "output_index": place, "name": call.name, "arguments": call.arguments,
-                });
-                self.send("response.function_call_arguments.done", fields, out);
-            }
-            Item::Message { is_open, parts } => {
-                if !std::mem::take(is_open) {
-                    return;
-                }
-                let count = parts.len();
-                for index in 0..count {
-                    self.close_part(place, index, out);
-                }
-            }
-        }
-        let item = self.item(place, status);
-        self.send("response.output_item.done", json!({ "output_index": place, "item": item }), out);
-    }
-}
-
-/// A text, or the texts of a list of parts, which some providers send.
-fn text_of(content: &Value) -> String {
-    match content {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
-        _ => String::new(),
-    }
-}
-
-fn translate_usage(usage: &Value) -> Value {
-    let count = |value: &Value| value.as_u64().unwrap_or(0);
-    let (input, output) = (count(&usage["prompt_tokens"]), count(&usage["completion_tokens"]));
-    json!({
-        "input_tokens": input,
-        "input_tokens_details": { "cached_tokens": count(&usage["prompt_tokens_details"]["cached_tokens"]) },
-        "output_tokens": output,
-        "output_tokens_details": { "reasoning_tokens": count(&usage["completion_tokens_details"]["reasoning_tokens"]) },
-        "total_tokens": usage["total_tokens"].as_u64().unwrap_or_else(|| input.saturating_add(output)),
-    })
 }
 
 #[cfg(test)]

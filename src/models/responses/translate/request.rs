@@ -1,14 +1,37 @@
 //! A request for a response as one for a chat completion.
+//!
+//! Nothing that a client sends is dropped silently: what chat completions cannot express
+//! is refused by its JSON pointer. Each field of the format is one of these:
+//!
+//! - translated: `include`, `input`, `instructions`, `max_output_tokens`,
+//!   `reasoning`, `stream`, `text`, `tool_choice`, `tools`, `top_logprobs`;
+//! - handled by this service: `background`, `metadata` (shown again),
+//!   `previous_response_id`, `store`;
+//! - passed on unchanged: `model`, `parallel_tool_calls`, `temperature`, `top_p`, `user`, `service_tier`,
+//!   `safety_identifier`, `prompt_cache_key`, and unknown fields;
+//! - refused unless null, empty or the default: `context_management`, `conversation`, `max_tool_calls`,
+//!   `prompt`, `stream_options`, `truncation`.
 
 use serde_json::{Map, Value, json};
 
-use super::super::request::Create;
+use super::Shape;
+use super::theirs::Theirs;
 use crate::http::Problem;
+use crate::models::Members;
+use crate::models::responses::request::Create;
+use messages::Messages;
+use tools::Tools;
+use wrong::{given, only, only_there};
 
-/// Fields that say how the response is made, kept or shown: they are the
-/// service's own concern, or have no meaning without tools that a provider runs.
+mod messages;
+mod parts;
+mod tools;
+mod wrong;
+
+/// Fields that are not passed on unchanged.
 const NOT_SENT: &[&str] = &[
     "background",
+    "context_management",
     "conversation",
     "include",
     "instructions",
@@ -29,50 +52,59 @@ const NOT_SENT: &[&str] = &[
     "truncation",
 ];
 
+/// The values of `include` that are possible. Others are for tools that a provider runs.
+const ENCRYPTED: &str = "reasoning.encrypted_content";
+const LOGPROBS: &str = "message.output_text.logprobs";
+/// The input is always shown as it was sent.
+const IMAGE_URLS: &str = "message.input_image.image_url";
+
 type Fields = Map<String, Value>;
 
-/// The chat request that asks for the same, after `context`, the items of the
-/// turns before.
+/// A chat request.
+#[derive(Debug)]
+pub(in crate::models::responses) struct Asked {
+    pub fields: Fields,
+    /// What only some providers are sent with it.
+    pub members: Vec<Members>,
+    /// How to read its answer.
+    pub shape: Shape,
+}
+
+/// The chat request that asks for the same: with `context`, the items of the turns
+/// before, and `input`, those of this one. `open` opens `encrypted_content` that this service has sealed.
 ///
 /// # Errors
 /// When it asks for something that chat completions do not have, with its place.
 pub(in crate::models::responses) fn to_chat(
     create: &Create,
     context: &[Value],
+    input: &[Value],
     stream: bool,
-) -> Result<Fields, Problem> {
-    let from = &create.fields;
-    refuse(from)?;
-    let mut chat: Fields = from.iter().filter(|(name, _)| !NOT_SENT.contains(&name.as_str())).map(copy).collect();
-    let mut messages = Messages::default();
-    if let Some(instructions) = given(from, "instructions") {
-        let text = instructions.as_str().ok_or_else(|| Problem::invalid("/instructions", "must be a text"))?;
-        messages.0.push(json!({ "role": "system", "content": text }));
+    open: &dyn Fn(&str) -> Option<Option<Vec<u8>>>,
+) -> Result<Asked, Problem> {
+    let from = Value::Object(create.fields.clone());
+    refuse(&from)?;
+    let passed = create.fields.iter().filter(|(name, _)| !NOT_SENT.contains(&name.as_str()));
+    let mut chat = Chat(passed.map(|(name, value)| (name.clone(), value.clone())).collect());
+    let (messages, members) = conversation(&from, context, input, open)?;
+    chat.0.insert("messages".into(), messages.into());
+    if let Some(limit) = given(&from, "max_output_tokens") {
+        chat.refuse("max_completion_tokens", "/max_output_tokens")?;
+        chat.put("max_tokens", limit.clone(), "/max_output_tokens")?;
     }
-    for item in context {
-        messages.add(item).map_err(|fault| fault.problem("/previous_response_id"))?;
-    }
-    for (place, item) in create.input.iter().enumerate() {
-        messages.add(item).map_err(|fault| fault.problem(&format!("/input/{place}")))?;
-    }
-    chat.insert("messages".into(), Value::Array(messages.0));
-    if let Some(limit) = given(from, "max_output_tokens") {
-        chat.insert("max_tokens".into(), limit.clone());
-    }
-    tools(from, &mut chat)?;
-    format(from, &mut chat)?;
-    if let Some(effort) = given(from, "reasoning").and_then(|reasoning| reasoning.get("effort")).filter(is_given) {
-        chat.insert("reasoning_effort".into(), effort.clone());
-    }
-    logprobs(from, &mut chat);
+    let mut shape = Shape::default();
+    offer(&from, &mut chat, &mut shape)?;
+    format(&from, &mut chat)?;
+    reason(&from, &mut chat, &mut shape)?;
+    include(&from, &mut chat, &mut shape)?;
     if stream {
-        chat.insert("stream".into(), true.into());
+        chat.0.insert("stream".into(), true.into());
     }
-    Ok(chat)
+    Ok(Asked { fields: chat.0, members, shape })
 }
 
 /// Where the client wrote what the chat request has at this place; `None` where
-/// it is the same place, or nobody can say.
+/// it is the same place, or unknown.
 pub(in crate::models::responses) fn origin(place: &str) -> Option<String> {
     if place == "/max_tokens" {
         return Some("/max_output_tokens".into());
@@ -87,270 +119,187 @@ pub(in crate::models::responses) fn origin(place: &str) -> Option<String> {
     Some(format!("/tools/{tool}{rest}"))
 }
 
-fn copy((name, value): (&String, &Value)) -> (String, Value) {
-    (name.clone(), value.clone())
+/// Whether the client asks for `encrypted_content`.
+pub(in crate::models::responses) fn wants_sealed(create: &Create) -> bool {
+    let included = create.fields.get("include").and_then(Value::as_array);
+    included.is_some_and(|all| all.iter().any(|name| name == ENCRYPTED))
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that filter asks for")]
-fn is_given(value: &&Value) -> bool {
-    !value.is_null()
+/// The fields of a chat.
+struct Chat(Fields);
+
+impl Chat {
+    /// Writes the chat field for a field of the client's. The client may not have sent the
+    /// chat field, too.
+    fn put(&mut self, name: &str, value: Value, stands_for: &str) -> Result<(), Problem> {
+        if self.0.get(name) != Some(&value) {
+            self.refuse(name, stands_for)?;
+        }
+        self.0.insert(name.into(), value);
+        Ok(())
+    }
+
+    fn refuse(&self, name: &str, stands_for: &str) -> Result<(), Problem> {
+        if self.0.get(name).is_none_or(Value::is_null) {
+            return Ok(());
+        }
+        Err(Problem::invalid(format!("/{name}"), format!("duplicates {stands_for}; send only one of them")))
+    }
 }
 
-/// A field that is there and not null.
-fn given<'a>(fields: &'a Fields, name: &str) -> Option<&'a Value> {
-    fields.get(name).filter(is_given)
+/// These fields of an object, as far as they are there and not null.
+fn picked(from: &Value, names: &[&str]) -> Fields {
+    let field = |name: &&str| Some(((*name).to_owned(), given(from, name)?.clone()));
+    names.iter().filter_map(field).collect()
 }
 
-/// What only a provider with this interface can do.
-fn only_there(place: impl Into<String>, what: &str) -> Problem {
-    let detail = format!("{what} is not possible with this model, whose provider speaks chat completions only");
-    Problem::invalid(place, detail)
-}
-
-fn refuse(from: &Fields) -> Result<(), Problem> {
+fn refuse(from: &Value) -> Result<(), Problem> {
+    if given(from, "messages").is_some() {
+        let problem = Problem::invalid("/messages", "is a field of chat completions");
+        return Err(problem.with_hint("send the conversation as input"));
+    }
     if given(from, "prompt").is_some() {
         return Err(only_there("/prompt", "a stored prompt"));
     }
     if given(from, "truncation").is_some_and(|truncation| truncation != "disabled") {
         return Err(only_there("/truncation", "truncation other than \"disabled\""));
     }
+    if given(from, "max_tool_calls").is_some() {
+        return Err(only_there("/max_tool_calls", "a limit of tool calls"));
+    }
+    if given(from, "context_management").is_some_and(|it| it.as_array().is_none_or(|list| !list.is_empty())) {
+        return Err(only_there("/context_management", "context management"));
+    }
     if given(from, "n").is_some_and(|n| n != 1) {
         return Err(Problem::invalid("/n", "a response is one answer"));
     }
-    Ok(())
+    let Some(options) = given(from, "stream_options") else { return Ok(()) };
+    // Usage is always sent, obfuscation never.
+    let unwanted = |name: &str, always: bool| given(options, name).is_some_and(|value| *value != always);
+    if unwanted("include_obfuscation", false) {
+        return Err(only_there("/stream_options/include_obfuscation", "obfuscation"));
+    }
+    if unwanted("include_usage", true) {
+        return Err(Problem::invalid(
+            "/stream_options/include_usage",
+            "must be true: the last event always has the usage",
+        ));
+    }
+    let known = &["include_obfuscation", "include_usage"];
+    only(options, known, "stream_options").map_err(|wrong| wrong.problem("/stream_options"))
 }
 
-fn logprobs(from: &Fields, chat: &mut Fields) {
-    let top = given(from, "top_logprobs");
-    let included = given(from, "include").and_then(Value::as_array);
-    let asked = included.is_some_and(|all| all.iter().any(|name| name == "message.output_text.logprobs"));
-    if asked || top.is_some_and(|top| top != 0) {
-        chat.insert("logprobs".into(), true.into());
-        if let Some(top) = top {
-            chat.insert("top_logprobs".into(), top.clone());
-        }
-    }
-}
-
-fn format(from: &Fields, chat: &mut Fields) -> Result<(), Problem> {
-    let Some(text) = given(from, "text") else { return Ok(()) };
-    if let Some(verbosity) = text.get("verbosity").filter(is_given) {
-        chat.insert("verbosity".into(), verbosity.clone());
-    }
-    let Some(format) = text.get("format").filter(is_given) else { return Ok(()) };
-    let sent = match format["type"].as_str() {
-        Some("text") => return Ok(()),
-        Some("json_object") => json!({ "type": "json_object" }),
-        Some("json_schema") => {
-            json!({ "type": "json_schema", "json_schema": picked(format, &["name", "description", "schema", "strict"]) })
-        }
-        _ => return Err(Problem::invalid("/text/format/type", "must be text, json_object or json_schema")),
+/// The messages: what came before, and what is new.
+fn conversation(
+    from: &Value,
+    context: &[Value],
+    input: &[Value],
+    open: &dyn Fn(&str) -> Option<Option<Vec<u8>>>,
+) -> Result<(Vec<Value>, Vec<Members>), Problem> {
+    let opener = |sealed: &str| {
+        let opened = open(sealed)?;
+        Some(opened.and_then(|plain| Theirs::read(&String::from_utf8(plain).ok()?)))
     };
-    chat.insert("response_format".into(), sent);
-    Ok(())
-}
-
-/// These fields of an object, as far as they are there and not null.
-fn picked(from: &Value, names: &[&str]) -> Fields {
-    let field = |name: &&str| Some(((*name).to_owned(), from.get(*name).filter(is_given)?.clone()));
-    names.iter().filter_map(field).collect()
-}
-
-fn tools(from: &Fields, chat: &mut Fields) -> Result<(), Problem> {
-    let mut tools = Vec::new();
-    if let Some(list) = given(from, "tools") {
-        let list = list.as_array().ok_or_else(|| Problem::invalid("/tools", "must be a list"))?;
-        for (place, tool) in list.iter().enumerate() {
-            if tool["type"] != "function" {
-                let place = format!("/tools/{place}/type");
-                return Err(match tool["type"].as_str() {
-                    Some(kind) => only_there(place, &format!("the tool {kind:?}")),
-                    None => Problem::invalid(place, "must be the kind of tool, such as \"function\""),
-                });
-            }
-            let function = picked(tool, &["name", "description", "parameters", "strict"]);
-            tools.push(json!({ "type": "function", "function": function }));
-        }
+    let mut messages = Messages::new(&opener);
+    if let Some(instructions) = given(from, "instructions") {
+        let text = instructions.as_str().ok_or_else(|| Problem::invalid("/instructions", "must be a text"))?;
+        messages.instructions(text);
     }
-    let choice = given(from, "tool_choice").map(|choice| tool_choice(choice, &mut tools)).transpose()?;
-    if tools.is_empty() {
+    for item in context {
+        messages.add_earlier(item).map_err(|wrong| wrong.problem("/previous_response_id"))?;
+    }
+    for (place, item) in input.iter().enumerate() {
+        messages.add(item).map_err(|wrong| wrong.problem(&format!("/input/{place}")))?;
+    }
+    Ok(messages.finish())
+}
+
+fn offer(from: &Value, chat: &mut Chat, shape: &mut Shape) -> Result<(), Problem> {
+    let mut tools = Tools::read(given(from, "tools"))?;
+    let choice = given(from, "tool_choice").map(|choice| tools.choose(choice)).transpose()?;
+    if tools.sent.is_empty() {
         return Ok(());
     }
-    chat.insert("tools".into(), Value::Array(tools));
+    if let [tool] = tools.sent.as_slice() {
+        shape.only_tool = tool["function"]["name"].as_str().map(str::to_owned);
+    }
+    shape.custom = tools.custom;
+    chat.0.insert("tools".into(), Value::Array(tools.sent));
     if let Some(choice) = choice {
-        chat.insert("tool_choice".into(), choice);
+        chat.0.insert("tool_choice".into(), choice);
     }
     if let Some(parallel) = given(from, "parallel_tool_calls") {
-        chat.insert("parallel_tool_calls".into(), parallel.clone());
+        chat.0.insert("parallel_tool_calls".into(), parallel.clone());
     }
     Ok(())
 }
 
-/// Which tools may or must be used; those that may not are taken out of the list.
-fn tool_choice(choice: &Value, tools: &mut Vec<Value>) -> Result<Value, Problem> {
-    if choice.is_string() {
-        return Ok(choice.clone());
+fn format(from: &Value, chat: &mut Chat) -> Result<(), Problem> {
+    let Some(text) = given(from, "text") else { return Ok(()) };
+    only(text, &["format", "verbosity"], "text").map_err(|wrong| wrong.problem("/text"))?;
+    if let Some(verbosity) = given(text, "verbosity") {
+        chat.put("verbosity", verbosity.clone(), "/text/verbosity")?;
     }
-    match choice["type"].as_str() {
-        Some("function") => Ok(json!({ "type": "function", "function": { "name": choice["name"] } })),
-        Some("allowed_tools") => {
-            let allowed = choice["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
-            tools.retain(|tool| allowed.iter().any(|allowed| allowed["name"] == tool["function"]["name"]));
-            Ok(choice.get("mode").cloned().unwrap_or_else(|| "auto".into()))
-        }
-        Some(kind) => Err(only_there("/tool_choice/type", &format!("the tool {kind:?}"))),
-        None => Err(Problem::invalid("/tool_choice", "must be a text, or an object with a type")),
-    }
-}
-
-/// What is wrong with an item, and where in it.
-struct Wrong {
-    place: String,
-    detail: String,
-    /// Whether a provider with this interface could do it.
-    only_there: bool,
-}
-
-impl Wrong {
-    fn new(place: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { place: place.into(), detail: detail.into(), only_there: false }
-    }
-
-    fn only_there(place: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { only_there: true, ..Self::new(place, what) }
-    }
-
-    fn problem(self, item: &str) -> Problem {
-        let place = format!("{item}{}", self.place);
-        if self.only_there { only_there(place, &self.detail) } else { Problem::invalid(place, self.detail) }
-    }
-}
-
-/// The conversation so far.
-#[derive(Default)]
-struct Messages(Vec<Value>);
-
-impl Messages {
-    fn add(&mut self, item: &Value) -> Result<(), Wrong> {
-        match item.get("type").and_then(Value::as_str).unwrap_or("message") {
-            "message" => self.0.push(message(item)?),
-            "function_call" => self.add_call(item)?,
-            "function_call_output" => self.0.push(call_output(item)?),
-            // How a model came to its answer cannot be given back to one.
-            "reasoning" => {}
-            kind => return Err(Wrong::only_there("/type", format!("an item of type {kind:?}"))),
-        }
-        Ok(())
-    }
-
-    /// Calls of one turn stand in one message, after its text.
-    fn add_call(&mut self, item: &Value) -> Result<(), Wrong> {
-        let text = |name: &str| item[name].as_str().ok_or_else(|| Wrong::new(format!("/{name}"), "must be a text"));
-        let (id, name, arguments) = (text("call_id")?, text("name")?, text("arguments")?);
-        let call = json!({ "id": id, "type": "function", "function": { "name": name, "arguments": arguments } });
-        if let Some(last) = self.0.last_mut().filter(|last| last["role"] == "assistant") {
-            match last.get_mut("tool_calls").and_then(Value::as_array_mut) {
-                Some(calls) => calls.push(call),
-                None => last["tool_calls"] = json!([call]),
-            }
-        } else {
-            self.0.push(json!({ "role": "assistant", "content": null, "tool_calls": [call] }));
-        }
-        Ok(())
-    }
-}
-
-fn message(item: &Value) -> Result<Value, Wrong> {
-    match item["role"].as_str() {
-        Some("assistant") => assistant(item),
-        // Few providers know the newer name.
-        Some("system" | "developer") => Ok(json!({ "role": "system", "content": content(&item["content"])? })),
-        Some("user") => Ok(json!({ "role": "user", "content": content(&item["content"])? })),
-        _ => Err(Wrong::new("/role", "must be user, assistant, system or developer")),
-    }
-}
-
-fn assistant(item: &Value) -> Result<Value, Wrong> {
-    let parts = match &item["content"] {
-        Value::String(text) => return Ok(json!({ "role": "assistant", "content": text })),
-        Value::Array(parts) => parts,
-        _ => return Err(Wrong::new("/content", "must be a text or a list")),
+    let Some(format) = given(text, "format") else { return Ok(()) };
+    let known: &[&str] = match format["type"].as_str() {
+        Some("text" | "json_object") => &["type"],
+        Some("json_schema") => &["type", "name", "description", "schema", "strict"],
+        _ => return Err(Problem::invalid("/text/format/type", "must be text, json_object or json_schema")),
     };
-    let (mut text, mut refusal) = (String::new(), None);
-    for (place, part) in parts.iter().enumerate() {
-        match (part["type"].as_str(), part["text"].as_str(), part["refusal"].as_str()) {
-            (Some("output_text" | "input_text" | "text"), Some(said), _) => text.push_str(said),
-            (Some("refusal"), _, Some(said)) => refusal = Some(said),
-            _ => return Err(Wrong::new(format!("/content/{place}"), "must be an output_text or a refusal")),
-        }
-    }
-    let content = if text.is_empty() && refusal.is_some() { Value::Null } else { text.into() };
-    let mut message = json!({ "role": "assistant", "content": content });
-    if let Some(refusal) = refusal {
-        message["refusal"] = refusal.into();
-    }
-    Ok(message)
-}
-
-/// What a person or the system said; a lone text as a text, which every provider
-/// takes.
-fn content(content: &Value) -> Result<Value, Wrong> {
-    let parts = match content {
-        Value::String(_) => return Ok(content.clone()),
-        Value::Array(parts) => parts,
-        _ => return Err(Wrong::new("/content", "must be a text or a list")),
+    only(format, known, "the format").map_err(|wrong| wrong.problem("/text/format"))?;
+    let sent = match format["type"].as_str() {
+        Some("json_object") => json!({ "type": "json_object" }),
+        Some("json_schema") => json!({ "type": "json_schema", "json_schema": picked(format, &known[1..]) }),
+        _ => return Ok(()),
     };
-    if let [part] = parts.as_slice()
-        && part["type"] == "input_text"
-        && part["text"].is_string()
-    {
-        return Ok(part["text"].clone());
+    chat.put("response_format", sent, "/text/format")
+}
+
+fn reason(from: &Value, chat: &mut Chat, shape: &mut Shape) -> Result<(), Problem> {
+    let Some(reasoning) = given(from, "reasoning") else { return Ok(()) };
+    // The reasoning of all earlier turns is sent back.
+    let known = &["effort", "summary", "generate_summary", "context"];
+    only(reasoning, known, "reasoning").map_err(|wrong| wrong.problem("/reasoning"))?;
+    if given(reasoning, "context").is_some_and(|context| context != "auto" && context != "all_turns") {
+        return Err(only_there("/reasoning/context", "leaving out the reasoning of earlier turns"));
     }
-    let translate = |(place, part)| part_of(part).map_err(|wrong| within_content(place, wrong));
-    parts.iter().enumerate().map(translate).collect()
-}
-
-fn within_content(place: usize, wrong: Wrong) -> Wrong {
-    Wrong { place: format!("/content/{place}{}", wrong.place), ..wrong }
-}
-
-fn part_of(part: &Value) -> Result<Value, Wrong> {
-    match part["type"].as_str() {
-        Some("input_text" | "output_text" | "text") => Ok(json!({ "type": "text", "text": part["text"] })),
-        Some("input_image") => {
-            if !part["image_url"].is_string() {
-                return Err(Wrong::only_there("/file_id", "an image that is no URL"));
-            }
-            let mut image = json!({ "url": part["image_url"] });
-            if let Some(detail) = part.get("detail").filter(is_given) {
-                image["detail"] = detail.clone();
-            }
-            Ok(json!({ "type": "image_url", "image_url": image }))
+    for name in ["summary", "generate_summary"] {
+        match given(reasoning, name).map(Value::as_str) {
+            None => {}
+            // The reasoning that the provider shows is presented as the summary.
+            Some(Some("auto" | "detailed")) => shape.is_summary = true,
+            Some(_) => return Err(only_there(format!("/reasoning/{name}"), "a summary other than auto or detailed")),
         }
-        Some("input_audio") => Ok(json!({ "type": "input_audio", "input_audio": part["input_audio"] })),
-        Some("input_file") if part["file_data"].is_string() => {
-            Ok(json!({ "type": "file", "file": picked(part, &["file_data", "filename"]) }))
-        }
-        Some("input_file") => Err(Wrong::only_there("", "a file (input_file) without file_data")),
-        Some(kind) => Err(Wrong::only_there("/type", format!("a part of type {kind:?}"))),
-        None => Err(Wrong::new("/type", "must be the kind of part, such as \"input_text\"")),
+    }
+    match given(reasoning, "effort") {
+        Some(effort) => chat.put("reasoning_effort", effort.clone(), "/reasoning/effort"),
+        None => Ok(()),
     }
 }
 
-fn call_output(item: &Value) -> Result<Value, Wrong> {
-    let id = item["call_id"].as_str().ok_or_else(|| Wrong::new("/call_id", "must be a text"))?;
-    let content = match &item["output"] {
-        Value::String(_) => item["output"].clone(),
-        Value::Array(parts) => {
-            let text = |(place, part): (usize, &Value)| match (part["type"].as_str(), part["text"].as_str()) {
-                (Some("input_text" | "output_text" | "text"), Some(text)) => Ok(text.to_owned()),
-                _ => Err(Wrong::only_there(format!("/output/{place}"), "an output of a call that is no text")),
-            };
-            parts.iter().enumerate().map(text).collect::<Result<Vec<_>, _>>()?.join("\n").into()
-        }
-        _ => return Err(Wrong::new("/output", "must be a text or a list")),
+fn include(from: &Value, chat: &mut Chat, shape: &mut Shape) -> Result<(), Problem> {
+    let included = match given(from, "include") {
+        None => &[][..],
+        Some(list) => list.as_array().ok_or_else(|| Problem::invalid("/include", "must be a list"))?,
     };
-    Ok(json!({ "role": "tool", "tool_call_id": id, "content": content }))
+    let mut logprobs = false;
+    for (place, name) in included.iter().enumerate() {
+        match name.as_str() {
+            Some(LOGPROBS) => logprobs = true,
+            Some(ENCRYPTED) => shape.is_sealed = true,
+            Some(IMAGE_URLS) => {}
+            Some(name) => return Err(only_there(format!("/include/{place}"), &format!("{name:?}"))),
+            None => return Err(Problem::invalid(format!("/include/{place}"), "must be a text")),
+        }
+    }
+    let top = given(from, "top_logprobs");
+    if logprobs || top.is_some_and(|top| top != 0) {
+        chat.put("logprobs", true.into(), "/include")?;
+        if let Some(top) = top {
+            chat.0.insert("top_logprobs".into(), top.clone());
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,8 +8,13 @@ use super::super::super::events::{Events, Source, replay};
 use super::super::super::id::ResponseId;
 use super::super::super::object::{Event, Head};
 use super::super::super::request::{Create, CreateBody};
+use super::super::Shape;
 use super::ChatEvents;
 use crate::clock::Timestamp;
+
+mod bound;
+mod forms;
+mod odd;
 
 fn head() -> Head {
     let Value::Object(fields) = json!({ "input": "a", "metadata": { "a": "b" }, "temperature": 0.5 }) else {
@@ -20,7 +25,11 @@ fn head() -> Head {
 }
 
 fn events(pieces: &[&[u8]]) -> Vec<Event> {
-    let mut events = Events::new(Source::Chat(ChatEvents::new(head(), 0)));
+    events_of(Shape::default(), pieces)
+}
+
+fn events_of(shape: Shape, pieces: &[&[u8]]) -> Vec<Event> {
+    let mut events = Events::new(Source::Chat(Box::new(ChatEvents::new(head(), shape, 0))));
     let mut out = Vec::new();
     events.begin(&mut out);
     for piece in pieces {
@@ -71,6 +80,7 @@ fn fold(events: &[Event]) -> Value {
         let data: Value = serde_json::from_str(&event.data).expect("JSON");
         let place = usize::try_from(data["output_index"].as_u64().unwrap_or(0)).expect("small");
         let index = usize::try_from(data["content_index"].as_u64().unwrap_or(0)).expect("small");
+        let summary = usize::try_from(data["summary_index"].as_u64().unwrap_or(0)).expect("small");
         let push = |text: &mut Value| {
             *text = format!("{}{}", text.as_str().expect("text"), data["delta"].as_str().expect("text")).into();
         };
@@ -84,12 +94,40 @@ fn fold(events: &[Event]) -> Value {
                 assert_eq!(index, content.len(), "parts come in their order");
                 content.push(data["part"].clone());
             }
-            "response.output_text.delta" => push(&mut output[place]["content"][index]["text"]),
+            "response.reasoning_summary_part.added" => {
+                output[place]["summary"].as_array_mut().expect("a summary").push(data["part"].clone());
+            }
+            "response.reasoning_summary_text.delta" => push(&mut output[place]["summary"][summary]["text"]),
+            "response.reasoning_summary_text.done" => {
+                assert_eq!(output[place]["summary"][summary]["text"], data["text"]);
+            }
+            "response.output_text.delta" | "response.reasoning_text.delta" => {
+                push(&mut output[place]["content"][index]["text"]);
+                let logprobs = data["logprobs"].as_array().cloned().unwrap_or_default();
+                if let Some(Value::Array(all)) = output[place]["content"][index].get_mut("logprobs") {
+                    all.extend(logprobs);
+                }
+            }
+            "response.custom_tool_call_input.delta" => push(&mut output[place]["input"]),
+            "response.custom_tool_call_input.done" => assert_eq!(output[place]["input"], data["input"]),
             "response.refusal.delta" => push(&mut output[place]["content"][index]["refusal"]),
             "response.function_call_arguments.delta" => push(&mut output[place]["arguments"]),
-            "response.output_text.done" => assert_eq!(output[place]["content"][index]["text"], data["text"]),
+            "response.output_text.done" | "response.reasoning_text.done" => {
+                assert_eq!(output[place]["content"][index]["text"], data["text"]);
+            }
             "response.function_call_arguments.done" => assert_eq!(output[place]["arguments"], data["arguments"]),
-            "response.output_item.done" => output[place] = data["item"].clone(),
+            "response.output_item.done" => {
+                let mut added = output[place].clone();
+                for late in ["status", "provider_data", "encrypted_content"] {
+                    added[late] = data["item"][late].clone();
+                }
+                let said = |mut item: Value| {
+                    item.as_object_mut().expect("an item").retain(|_, value| !value.is_null());
+                    item
+                };
+                assert_eq!(said(added), said(data["item"].clone()), "the deltas add up");
+                output[place] = data["item"].clone();
+            }
             _ => last = data["response"].clone(),
         }
     }
@@ -198,18 +236,24 @@ fn providers_that_do_not_number_their_calls_are_understood() {
     assert_eq!(response["output"][0]["content"][0]["text"], "in parts");
 }
 
+/// The response of a whole answer, whose events are checked too, also when they are
+/// made anew.
+fn whole_of(shape: Shape, answer: Value) -> Value {
+    let (mut chat, mut out) = (ChatEvents::new(head(), shape, 0), Vec::new());
+    chat.begin(&mut out);
+    chat.answer(answer, &mut out);
+    check(&out);
+    let finished = chat.finished().expect("it has ended").clone();
+    check(&replay(&head(), &finished, 0));
+    finished.object
+}
+
 #[test]
 fn a_whole_answer_becomes_the_response_that_its_stream_would() {
     let whole = |message: Value, finish: &str, logprobs: Value| {
         let mut answer = usage();
         answer["choices"] = json!([{ "index": 0, "message": message, "finish_reason": finish, "logprobs": logprobs }]);
-        let (mut chat, mut out) = (ChatEvents::new(head(), 0), Vec::new());
-        chat.begin(&mut out);
-        chat.answer(&answer, &mut out);
-        check(&out);
-        let finished = chat.finished().expect("it has ended").clone();
-        check(&replay(&head(), &finished, 0));
-        finished.object
+        whole_of(Shape::default(), answer)
     };
     let logprobs = json!({ "content": [{ "token": "H", "logprob": -0.5, "bytes": [72], "top_logprobs": [] }] });
     let call = json!({ "id": "c1", "type": "function", "function": { "name": "weather", "arguments": "{}" } });
@@ -221,9 +265,22 @@ fn a_whole_answer_becomes_the_response_that_its_stream_would() {
         whole(json!({ "role": "assistant", "content": "" }), "content_filter", Value::Null),
     ];
     insta::assert_json_snapshot!(all);
-    let (mut chat, mut out) = (ChatEvents::new(head(), 0), Vec::new());
-    chat.answer(&json!({ "odd": true }), &mut out);
+    let (mut chat, mut out) = (ChatEvents::new(head(), Shape::default(), 0), Vec::new());
+    chat.answer(json!({ "odd": true }), &mut out);
     assert_eq!(chat.finished().map(|finished| finished.status.name()), Some("failed"));
+}
+
+/// Reasoning and members that nobody knows, in some of their forms.
+fn any_thought() -> impl Strategy<Value = Value> {
+    let name = prop::sample::select(vec!["reasoning_content", "reasoning", "signature", "extra"]);
+    let block = prop::sample::select(vec!["reasoning_details", "thinking_blocks", "content"]);
+    prop_oneof![
+        (name, "[a-z]{0,3}").prop_map(|(name, text)| delta(json!({ name: text }), None)),
+        (block, "[a-z]{0,3}")
+            .prop_map(|(name, text)| delta(json!({ name: [{ "type": "thinking", "thinking": text }] }), None)),
+        Just(delta(json!({ "tool_calls": [{ "index": 1, "extra_content": { "s": "x" } }] }), None)),
+        Just(delta(json!({ "function_call": { "name": "f", "arguments": { "a": [1] } } }), None)),
+    ]
 }
 
 fn any_chunk() -> impl Strategy<Value = Value> {
@@ -240,6 +297,7 @@ fn any_chunk() -> impl Strategy<Value = Value> {
         1 => Just(json!({ "choices": [] })),
         1 => Just(json!({ "choices": [{ "delta": null, "finish_reason": 5 }], "usage": "odd" })),
         1 => Just(json!([])),
+        2 => any_thought(),
         1 => Just(json!({ "error": { "message": "it is ill" } })),
     ]
 }

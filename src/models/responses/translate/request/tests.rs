@@ -5,11 +5,14 @@ use serde_json::{Value, json};
 use super::super::super::request::{Create, CreateBody};
 use super::to_chat;
 
+mod members;
+mod odd;
+
 fn chat(body: Value, context: &[Value], stream: bool) -> Value {
     let Value::Object(fields) = body else { panic!("an object") };
     let create = Create::read(CreateBody(fields)).expect("it is a request");
-    match to_chat(&create, context, stream) {
-        Ok(chat) => Value::Object(chat),
+    match to_chat(&create, context, &create.input, stream, &|_| None) {
+        Ok(chat) => Value::Object(chat.fields),
         Err(problem) => json!({ "refused": problem.to_string(), "at": problem.errors()[0].pointer }),
     }
 }
