@@ -14,9 +14,10 @@ TOOLS = [
 
 @schemathesis.hook
 def filter_case(context, case):
-    """Headers that a service does not know are no fault of a request. A form has
-    only texts and files: a number in it is a text, an empty array a field that
-    is not there. So has what `metadata.KEY` asks for in a query.
+    """Headers that a service does not know are no fault of a request, nor are
+    parameters on the routes of OpenAI's interface. A form has only texts and
+    files: a number in it is a text, an empty array a field that is not there. So
+    has what `metadata.KEY` asks for in a query.
     """
     for name, value in (case.query or {}).items():
         texts = value.values() if isinstance(value, dict) else [value]
@@ -25,6 +26,10 @@ def filter_case(context, case):
     if case.media_type == "multipart/form-data" and isinstance(case.body, dict):
         if not all(isinstance(value, (str, bytes)) for value in case.body.values()):
             return False
+    responses = case.operation.definition.raw.get("responses", {}).values()
+    is_openai = any("/openai." in response.get("$ref", "") for response in responses)
+    if is_openai and "x-schemathesis-unknown-property" in (case.query or {}):
+        return False
     return "x-schemathesis-unknown-property" not in (case.headers or {})
 
 
