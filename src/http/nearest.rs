@@ -95,6 +95,12 @@ impl Paths {
             ["assistants" | "conversations" | "threads", ..] => "/v1/responses",
             _ => "",
         };
+        // Another sign than a slash, or none, between the words.
+        let joined = rest.concat().replace(['-', '_'], "");
+        let is_joined = |known: &&Known| known.openai && !joined.is_empty() && known.words().concat() == joined;
+        if let Some(known) = self.0.iter().find(is_joined) {
+            return Meant::OpenAi(Some(known.path.to_owned()));
+        }
         let instead = self.0.iter().find(|known| known.openai && known.path == instead);
         let has_prefix = rest.len() < given.len();
         let is_other = has_prefix && rest.first().is_some_and(|first| OTHERS.contains(first));
@@ -236,6 +242,9 @@ mod tests {
             ("/openai/deployments/gpt-4o/chat/completions", "/v1/chat/completions"),
             ("/gateway/team-a/v1/chat/completions", "/v1/chat/completions"),
             ("/v1/chat", "/v1/chat/completions"),
+            ("/v1/chat_completions", "/v1/chat/completions"),
+            ("/v1/chat-completions", "/v1/chat/completions"),
+            ("/chatcompletions", "/v1/chat/completions"),
             ("/chat", "/v1/chat/completions"),
             ("/v1/completions", "/v1/chat/completions"),
             ("/completions", "/v1/chat/completions"),
