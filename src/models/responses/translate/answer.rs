@@ -222,17 +222,12 @@ impl ChatEvents {
         if self.finished.is_some() {
             return;
         }
+        if let Some(message) = self.error.take() {
+            return self.fail(&message, out);
+        }
         let ending = match self.finish.as_deref().map(Finish::of) {
-            None => {
-                let message = self.error.take();
-                self.fail(message.as_deref().unwrap_or("the provider's answer was cut short"), out);
-                return;
-            }
-            Some(Finish::Failed) => {
-                let message = self.error.take();
-                self.fail(message.as_deref().unwrap_or("the provider broke the answer off"), out);
-                return;
-            }
+            None => return self.fail("the provider's answer was cut short", out),
+            Some(Finish::Failed) => return self.fail("the provider broke the answer off", out),
             Some(Finish::Incomplete(reason)) => Ending::Incomplete(reason),
             Some(Finish::Completed) => Ending::Completed,
         };
@@ -305,7 +300,7 @@ impl ChatEvents {
         }
         theirs.ends |= first.is_none();
         let place = first.unwrap_or_else(|| {
-            self.items.push(Item::new(What::Thought(Thought::default())));
+            self.items.push(Item::new(What::Thought(Thought { ends: true, ..Thought::default() })));
             self.item_added(self.items.len() - 1, out);
             self.items.len() - 1
         });
