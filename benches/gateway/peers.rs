@@ -32,6 +32,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Asked first, so that one with children can end them, too.
+        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(2) && !matches!(self.0.try_wait(), Ok(Some(_))) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -163,13 +171,15 @@ fn at(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
+/// Starts one of them, where it is installed.
+type Start = fn(&Provider, &Path) -> Option<Peer>;
+
 /// All of them: the provider itself, agentd, and the others that are installed.
 pub fn start(provider: &Provider, folder: &Path) -> Vec<Peer> {
     let mut peers = vec![Peer::new("the provider itself", provider.address, Process::None)];
     peers[0].durability = "none";
     peers.push(agentd(provider, folder));
-    let others: [(&str, fn(&Provider, &Path) -> Option<Peer>); 4] =
-        [("caddy", caddy), ("nginx", nginx), ("Portkey", portkey), ("LiteLLM", litellm)];
+    let others: [(&str, Start); 4] = [("caddy", caddy), ("nginx", nginx), ("Portkey", portkey), ("LiteLLM", litellm)];
     for (name, start) in others {
         eprintln!("starting {name} …");
         match start(provider, folder) {

@@ -190,8 +190,7 @@ mod tests {
     use crate::models::Body;
 
     fn answer(endpoint: Endpoint, body: &'static str) -> Reply {
-        let request =
-            Request::read(endpoint, Body::Json(Bytes::from_static(body.as_bytes()))).expect("a request");
+        let request = Request::read(endpoint, Body::Json(Bytes::from_static(body.as_bytes()))).expect("a request");
         reply(&request).map_err(|problem| problem.to_string()).expect("a reply")
     }
 
