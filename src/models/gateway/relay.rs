@@ -52,7 +52,8 @@ pub(super) async fn begin(
 ) -> Result<Reply, Failure> {
     let waiting = Instant::now();
     let mut opening = Opening::new(&asked);
-    let opened = timeout(limit, opening.read(&mut body)).await;
+    // Comments show that the provider is at work, so they may go on for as long as a stream.
+    let opened = timeout(asked.step.provider.settings.total, opening.read(&mut body, limit)).await;
     times.waited += waiting.elapsed();
     let name = &asked.step.provider.name;
     let failure = match opened {
@@ -70,7 +71,7 @@ pub(super) async fn begin(
         Ok(Opened::Nonsense) => Failure::nonsense(name, "sent a stream of something that is not JSON", Bill::All),
         Ok(Opened::Nothing) => Failure::nonsense(name, "sent a stream with nothing in it", Bill::All),
         Ok(Opened::Broken(broken)) => broken.failure(&asked),
-        Err(_) => Failure::timeout(name, "the first event of its answer", limit),
+        Ok(Opened::Late) | Err(_) => Failure::timeout(name, "the first event of its answer", limit),
     };
     Err(asked.failed(reservation, failure))
 }
@@ -133,6 +134,8 @@ enum Opened {
     Nonsense,
     /// The end.
     Nothing,
+    /// Nothing in time.
+    Late,
     Broken(Broken),
 }
 
@@ -149,17 +152,18 @@ impl Opening {
         Self { reader: Reader::default(), events: Events::new(asked), out: Vec::new() }
     }
 
-    async fn read(&mut self, body: &mut AnswerBody) -> Opened {
+    /// Reads up to the first event with data. Nothing may take longer to arrive than `limit`.
+    async fn read(&mut self, body: &mut AnswerBody, limit: Duration) -> Opened {
         // What has come before it is known whether it is a stream at all.
         let mut begun = BytesMut::new();
         let mut is_stream = false;
         loop {
-            let piece = body.piece().await;
-            let (data, is_over) = match piece {
-                Piece::Some(data) => (data, false),
-                Piece::End => (bytes::Bytes::new(), true),
-                Piece::Broken => return Opened::Broken(Broken::Lost),
-                Piece::TooLarge => return Opened::Broken(Broken::TooLarge),
+            let (data, is_over) = match timeout(limit, body.piece()).await {
+                Ok(Piece::Some(data)) => (data, false),
+                Ok(Piece::End) => (bytes::Bytes::new(), true),
+                Ok(Piece::Broken) => return Opened::Broken(Broken::Lost),
+                Ok(Piece::TooLarge) => return Opened::Broken(Broken::TooLarge),
+                Err(_) => return Opened::Late,
             };
             if !is_stream {
                 begun.extend_from_slice(&data);

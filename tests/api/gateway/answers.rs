@@ -367,6 +367,19 @@ fn a_stream_is_never_silent_for_long() {
     assert_eq!(bench.tenant_day("spent_usd"), bench.upstream.billed().to_string());
 }
 
+#[test]
+fn a_response_is_never_silent_for_long() {
+    let bench = bench();
+    let gate = crate::support::upstream::Gate::new();
+    bench.upstream.script("m", Script::tokens(10, 5).behind(&gate));
+    let body = json!({ "model": "openai/m", "input": "Say hello.", "stream": true, "max_output_tokens": 100 });
+    let mut stream = bench.client.open("POST", "/v1/responses", &body);
+    while !stream.frame().expect("a frame").comment {}
+    gate.open();
+    let frames = std::iter::from_fn(|| stream.frame()).filter(|frame| !frame.comment);
+    assert_eq!(frames.last().map(|frame| frame.event).as_deref(), Some("response.completed"));
+}
+
 /// What fails after the head was sent says so in the stream.
 #[test]
 fn a_failure_after_a_long_silence_is_an_event() {
