@@ -1,20 +1,19 @@
 //! The body of an answer from a kept connection, as it arrives. What comes packed
 //! although nobody asked for that is unpacked within a limit.
 
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body as _, Incoming};
 use hyper::header::HeaderMap;
 
 use super::OutboundError;
+use super::connection::Exchange;
 use super::exchange::coding;
 use super::unpack::{Coding, Unpacker};
 
 /// The body. Dropping it ends the exchange.
 pub struct AnswerBody {
-    incoming: Incoming,
+    exchange: Exchange,
     unpacker: Option<Unpacker>,
     /// What has come out of a body that is over, and not been taken.
     ended: Option<Piece>,
@@ -39,12 +38,12 @@ impl AnswerBody {
     ///
     /// # Errors
     /// When it is packed in a way that is not known here.
-    pub fn new(incoming: Incoming, headers: &HeaderMap, limit: usize) -> Result<Self, OutboundError> {
+    pub fn new(exchange: Exchange, headers: &HeaderMap, limit: usize) -> Result<Self, OutboundError> {
         let unpacker = match coding(headers)? {
             Coding::None => None,
             packed => Some(Unpacker::new(packed, limit)),
         };
-        Ok(Self { incoming, unpacker, ended: None })
+        Ok(Self { exchange, unpacker, ended: None })
     }
 
     /// What comes next.
@@ -58,7 +57,7 @@ impl AnswerBody {
             if let Some(ended) = self.ended.take() {
                 return Poll::Ready(ended);
             }
-            let data = match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
+            let data = match ready!(self.exchange.poll_frame(context)) {
                 Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
                 Some(Err(_)) => return Poll::Ready(Piece::Broken),
                 None => return Poll::Ready(self.end()),

@@ -8,6 +8,7 @@
 mod address;
 mod body;
 mod connect;
+mod connection;
 mod error;
 mod exchange;
 #[cfg(feature = "fuzzing")]
@@ -34,6 +35,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 pub use body::{AnswerBody, Piece};
+pub use connection::Exchange;
 pub use error::OutboundError;
 pub use pool::{NoAnswer, Pool};
 pub use resolve::Caa;

@@ -3,8 +3,9 @@
 //! reading (a paused terminal, a full pipe) never stops the service; lines that
 //! do not fit are dropped and counted.
 
-use std::io::{BufWriter, IsTerminal as _};
+use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -15,6 +16,8 @@ use crate::config::{LogFormat, LogSection};
 
 /// Lines that may wait for standard output.
 const LINES_WAITING: usize = 16_384;
+/// How long lines gather behind one that was written.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// Keeps the writing thread alive; dropping it writes what waits.
 pub struct LogGuard {
@@ -49,13 +52,30 @@ impl FormatTime for Utc {
     }
 }
 
+/// Standard output, for a thread that flushes whenever no line is left. It rests
+/// after that, so that under load many lines share one write, and those who send
+/// them need not wake it for each: waking takes longer than making a line.
+struct Gathered(BufWriter<Stdout>);
+
+impl Write for Gathered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()?;
+        std::thread::sleep(GATHER);
+        Ok(())
+    }
+}
+
 /// Starts logging for this process.
 ///
 /// # Errors
 /// When the filter cannot be read or logging has already been started.
 pub fn start(section: &LogSection) -> Result<LogGuard, String> {
     let filter = section.filter()?;
-    let stdout = BufWriter::with_capacity(64 * 1024, std::io::stdout());
+    let stdout = Gathered(BufWriter::with_capacity(64 * 1024, std::io::stdout()));
     let (writer, worker): (NonBlocking, _) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES_WAITING)
         .lossy(true)

@@ -1,12 +1,18 @@
 //! One question to one provider, and what its answer costs.
 
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use hyper::Method;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::de::IgnoredAny;
+use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -142,11 +148,45 @@ pub(super) async fn attempt(
         let mut times = so_far;
         make(asked, written, reservation, &mut times).await
     };
-    let outcome = tokio::spawn(made).await.map_err(|error| Problem::internal(format!("a call to a model: {error}")))?;
+    let outcome = Unstoppable::new(made).await.map_err(|_| Problem::internal("a call to a model panicked"))?;
     if outcome.is_err() {
         times.waited += began.elapsed();
     }
     Ok(outcome)
+}
+
+/// Work that goes on by itself when nobody waits for it any more.
+struct Unstoppable<T: Send + 'static>(Option<BoxFuture<'static, Result<T, Panicked>>>);
+
+/// What a panic was about; it is in the log.
+type Panicked = Box<dyn std::any::Any + Send>;
+
+impl<T: Send + 'static> Unstoppable<T> {
+    fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Some(AssertUnwindSafe(work).catch_unwind().boxed()))
+    }
+}
+
+impl<T: Send + 'static> Future for Unstoppable<T> {
+    type Output = Result<T, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(work) = &mut self.0 else { return Poll::Pending };
+        let ended = work.as_mut().poll(context);
+        if ended.is_ready() {
+            self.0 = None;
+        }
+        ended
+    }
+}
+
+impl<T: Send + 'static> Drop for Unstoppable<T> {
+    fn drop(&mut self) {
+        // Without a runtime the process ends, and the next one settles what was reserved.
+        if let (Some(work), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(work);
+        }
+    }
 }
 
 async fn make(asked: Asked, written: Written, reservation: Reservation, times: &mut Times) -> Result<Reply, Failure> {
