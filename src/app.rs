@@ -1,13 +1,14 @@
 //! The composition root: builds every service once, in order, and connects
 //! them. Nothing below knows how it is put together.
 
+mod error;
 mod master_key;
 mod models;
 pub mod offline;
 mod parts;
 mod reload;
+mod steady;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,19 +22,20 @@ use crate::backups::Backups;
 use crate::budgets::{self, Budgets};
 use crate::clock::Clock;
 use crate::config::{Config, Shown, Sources, TlsMode};
-use crate::db::{self, Db, FolderLock, OpenError, Progress};
+use crate::db::{self, Db, FolderLock, Progress};
 use crate::http::{BodyLimits, HttpMetrics, Routes, TrustedProxies};
 use crate::id::IdSource;
 use crate::jobs::{self, Handler, Jobs};
 use crate::limits::Quota;
-use crate::outbound::{self, Outbound};
+use crate::outbound::Outbound;
 use crate::telemetry::ProcessMetrics;
 use crate::tenants::{self, Status, Tenants};
 use crate::tls::{Certificates, HttpChallenges, acme};
 use crate::tools::web::SearchKey;
 use crate::users::{self, Users};
-use crate::vault::{self, Vault};
-use crate::{backups, docs, health, s3, setup, status, tls};
+use crate::vault::Vault;
+use crate::{backups, docs, health, setup, status, tls};
+pub use error::BuildError;
 use models::Models;
 use parts::{
     build_acme, build_auth, build_backups, build_budgets, build_outbound, build_registry, build_setup, build_status,
@@ -72,59 +74,6 @@ pub struct Start {
     pub shown: Vec<Shown>,
     /// Counts while a migration gets further.
     pub progress: Progress,
-}
-
-/// Why the service could not be built.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The data folder or its database cannot be used.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// A secret cannot be read or kept.
-    #[error("{0}")]
-    Secret(String),
-    /// The master key is missing or wrong.
-    #[error(transparent)]
-    Vault(#[from] vault::Fault),
-    /// The database failed while state was read.
-    #[error("the database could not be read: {0}")]
-    Database(#[from] db::Error),
-    /// A fault of ours.
-    #[error("internal: {0}")]
-    Internal(String),
-    /// The way out cannot be made.
-    #[error(transparent)]
-    Outbound(#[from] outbound::BuildError),
-    /// Certificates cannot be ordered with these settings.
-    #[error(transparent)]
-    Acme(#[from] acme::SettingsError),
-    /// There is no certificate that could be shown.
-    #[error(transparent)]
-    Tls(#[from] tls::Fault),
-    /// What is in the data folder is half of one thing and half of another.
-    #[error(
-        "a restore into {} was cut short: do it again with agentd restore, which finds what it needs; \
-         what was there before is in before-restore-… in that folder", .0.display()
-    )]
-    CutShort(PathBuf),
-    /// What was spent cannot be read.
-    #[error(transparent)]
-    Budgets(#[from] budgets::OpenError),
-    /// Backups cannot be made.
-    #[error(transparent)]
-    Backups(#[from] backups::OpenError),
-    /// Models cannot be reached with these settings.
-    #[error(transparent)]
-    Models(#[from] crate::models::OpenError),
-    /// Backups cannot be sent where they are to go.
-    #[error(transparent)]
-    Bucket(#[from] s3::SettingsError),
-}
-
-impl From<prometheus::Error> for BuildError {
-    fn from(error: prometheus::Error) -> Self {
-        Self::Internal(error.to_string())
-    }
 }
 
 /// Everything, ready to be served. Clones share it.
@@ -166,6 +115,7 @@ pub struct App {
     docs: Arc<docs::Docs>,
     routes: Arc<Routes>,
     stop: CancellationToken,
+    clock: Clock,
     _lock: Arc<Vec<FolderLock>>,
 }
 
@@ -193,7 +143,11 @@ impl App {
     ///
     /// # Errors
     /// When the folder, the database or a secret cannot be used.
-    pub async fn build(config: &Config, start: Start, mut extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
+    pub async fn build(config: &Config, start: Start, extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
+        Self::assemble(config, start, extras, jobs_on).await.map_err(|error| error.of(config))
+    }
+
+    async fn assemble(config: &Config, start: Start, mut extras: Extras, jobs_on: Handle) -> Result<Self, BuildError> {
         let clock = extras.clock.clone().unwrap_or_else(Clock::system);
         let lock = lock(config)?;
         let certificates = Certificates::default();
@@ -202,7 +156,9 @@ impl App {
         let db = open_db(config, start.progress, std::mem::take(&mut extras.migrations), &metrics)?;
         let vault = Vault::open(&db, &config.data).await?;
         let auth = Arc::new(build_auth(config, &clock)?);
-        let ids = IdSource::new(clock.clone(), models::last_no(&db).await?);
+        let last_no = models::last_no(&db).await?;
+        steady::recall(&db, &clock, last_no).await?;
+        let ids = IdSource::new(clock.clone(), last_no);
         let tenants = Arc::new(Tenants::new(db.clone(), clock.clone(), ids.clone(), auth.clone()));
         load_tenants(config, &tenants).await?;
         let budgets = build_budgets(config, &db, &clock, &ids, &jobs_on, &metrics).await?;
@@ -260,7 +216,7 @@ impl App {
         };
         let reloader = reload::Reloader::new(start.sources, config, start.shown, live).map_err(BuildError::Secret)?;
         let setup = build_setup(config, &db, &clock, &users, &tenants);
-        let status = build_status(config, &db, &jobs, &users, (&certificates, &acme), &backups, clock);
+        let status = build_status(config, &db, &jobs, &users, (&certificates, &acme), &backups, clock.clone());
         Ok(Self {
             health: Arc::new(health::Health::new(db.clone(), jobs.clone(), models.gateway.clone(), process, &metrics)?),
             http_metrics: HttpMetrics::new(&metrics)?,
@@ -270,6 +226,7 @@ impl App {
             docs: Arc::new(docs::Docs::new(routes.clone())),
             routes,
             stop: CancellationToken::new(),
+            clock,
             _lock: Arc::new(lock),
             db,
             jobs,
@@ -344,11 +301,14 @@ impl App {
         self.models.run(&self.jobs, jobs_on, &self.stop);
         jobs_on.spawn(self.kept.clone().watch(self.stop.clone()));
         let app = self.clone();
+        let mut watch = steady::Watch::new(self.clock.clone());
         jobs_on.spawn(async move {
+            watch.look(&app.db).await;
             // Only the pause is cut short: a flush that is dropped would be
             // written all the same, and then once more.
             while app.stop.run_until_cancelled(tokio::time::sleep(FLUSH_EVERY)).await.is_some() {
                 app.flush().await;
+                watch.look(&app.db).await;
             }
         });
         Ok(())
@@ -378,10 +338,19 @@ impl App {
         self.routes.configure(config);
     }
 
+    /// Reads the configuration again, as `POST /admin/reload` does.
+    ///
+    /// # Errors
+    /// When it is refused; the settings from before then go on counting.
+    pub async fn reload(&self) -> Result<(), crate::http::Problem> {
+        self.reloader.reload().await.map(drop)
+    }
+
     /// Stops timers, writes what is kept in memory, closes the database.
     pub async fn close(&self) {
         self.stop.cancel();
         self.flush().await;
+        steady::keep(&self.db, &self.clock).await;
         self.budgets.close().await;
         self.setup.forget();
         self.db.close();

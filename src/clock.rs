@@ -3,11 +3,17 @@
 //! Everything that needs "now" gets a [`Clock`]; nothing else reads the
 //! system's time, so a test can set it.
 
+mod steady;
+
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use steady::Steady;
+pub use steady::{HOLD, Held, Remembered};
 
 /// A moment: microseconds since 1970-01-01T00:00:00Z, written as RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +49,12 @@ impl Timestamp {
     pub fn plus(self, span: Duration) -> Self {
         let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
         Self::from_micros(self.0.saturating_add(span))
+    }
+
+    /// This moment less a span; the beginning of the calendar where that underflows.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Self {
+        Self::from_micros(self.0.saturating_sub(micros(span)))
     }
 
     /// The span from `earlier` to this moment; zero where the clock was set back.
@@ -155,26 +167,86 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Where "now" comes from: the system, or whatever a test says.
+/// Where "now" comes from: the system, or whatever a test says. Clones share it.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+pub struct Clock(Arc<Inner>);
+
+struct Inner {
+    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    ticks: Box<dyn Fn() -> Duration + Send + Sync>,
+    steady: Mutex<Steady>,
+}
 
 impl Clock {
     /// The system's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(Arc::new(system_now))
+        Self::of(system_now, system_ticks)
     }
 
-    /// A clock that asks `now` each time.
-    pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
+    /// A clock that asks `now` each time; its monotonic clock goes with it.
+    pub fn from_fn(now: impl Fn() -> Timestamp + Clone + Send + Sync + 'static) -> Self {
+        let ticks = now.clone();
+        Self::of(now, move || Duration::from_micros(ticks().micros().unsigned_abs()))
+    }
+
+    /// A wall clock, and a monotonic one that only ever goes on.
+    pub fn of(
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+        ticks: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        let steady = Steady::new(now().micros(), micros(ticks()));
+        Self(Arc::new(Inner { now: Box::new(now), ticks: Box::new(ticks), steady: Mutex::new(steady) }))
     }
 
     /// The present moment. It can be earlier than the last answer.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        (self.0)()
+        (self.0.now)()
+    }
+
+    /// The monotonic clock, from some moment on. It also goes on while the machine
+    /// sleeps, and nobody can set it.
+    #[must_use]
+    pub fn ticks(&self) -> Duration {
+        (self.0.ticks)()
+    }
+
+    /// The time by which what is old is deleted: the present moment, but where the
+    /// clock was set forward it goes on as if it had not been, for [`HOLD`]. Never
+    /// later than [`now`](Self::now).
+    #[must_use]
+    pub fn steady_now(&self) -> Timestamp {
+        let (wall, ticks) = self.both();
+        Timestamp::from_micros(self.steady().look(wall, ticks))
+    }
+
+    /// What has to be known at the next start.
+    #[must_use]
+    pub fn remember(&self) -> Remembered {
+        let (wall, ticks) = self.both();
+        self.steady().remember(wall, ticks)
+    }
+
+    /// Goes on from what an earlier process knew.
+    pub fn recall(&self, known: Remembered) {
+        let (wall, ticks) = self.both();
+        self.steady().recall(known, wall, ticks);
+    }
+
+    /// Whether the clock is ahead of [`steady_now`](Self::steady_now).
+    #[must_use]
+    pub fn held(&self) -> Option<Held> {
+        let (wall, ticks) = self.both();
+        self.steady().held(wall, ticks)
+    }
+
+    fn both(&self) -> (i64, i64) {
+        (self.now().micros(), micros(self.ticks()))
+    }
+
+    fn steady(&self) -> MutexGuard<'_, Steady> {
+        self.0.steady.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -182,6 +254,18 @@ impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Clock({})", self.now())
     }
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// The system's monotonic clock, which also goes on while the machine sleeps.
+#[must_use]
+pub fn system_ticks() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
+    seconds + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// The system's present moment.
@@ -276,6 +360,24 @@ mod tests {
         fn any_text_is_read_or_refused(text in ".{0,40}") {
             let _ = Timestamp::parse(&text);
         }
+    }
+
+    #[test]
+    fn a_clock_of_a_test_goes_with_itself() {
+        let now = Arc::new(std::sync::atomic::AtomicI64::new(5_000_000));
+        let shared = now.clone();
+        let clock = Clock::from_fn(move || Timestamp::from_micros(shared.load(std::sync::atomic::Ordering::Relaxed)));
+        now.store(400 * 86_400_000_000, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(clock.steady_now(), clock.now());
+        assert_eq!(clock.held(), None);
+    }
+
+    #[test]
+    fn the_monotonic_clock_goes_on() {
+        let clock = Clock::system();
+        let before = clock.ticks();
+        assert!(clock.ticks() >= before && before > Duration::ZERO);
+        assert!(clock.now().since(clock.steady_now()) < Duration::from_secs(1));
     }
 
     #[test]

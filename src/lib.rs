@@ -62,6 +62,8 @@ pub mod db;
 pub mod config;
 // Addresses of networks and of web pages.
 pub mod net;
+// Text for people: near names, values with what nobody sees written out.
+pub mod text;
 // Money.
 pub mod money;
 // Identifiers.

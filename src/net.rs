@@ -28,11 +28,30 @@ impl Network {
         Ok(Self(network))
     }
 
+    /// Whether it is more than any network of one's own, such as `0.0.0.0/0`.
+    #[must_use]
+    pub fn is_vast(&self) -> bool {
+        is_vast(&self.0)
+    }
+
     /// Whether an address lies in it. An IPv4 address in IPv6 clothes is the
     /// IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
+    }
+}
+
+/// Whether a network has more addresses than the largest private one: `10.0.0.0/8`,
+/// and `fc00::/7` of IPv6, where all of IPv4 has a place too (`::ffff:0:0/96`).
+#[must_use]
+pub fn is_vast(network: &IpNet) -> bool {
+    match network {
+        IpNet::V4(network) => network.prefix_len() < 8,
+        IpNet::V6(network) => {
+            let mapped = network.addr().to_ipv4_mapped().is_some() && network.prefix_len() < 96 + 8;
+            network.prefix_len() < 7 || mapped
+        }
     }
 }
 

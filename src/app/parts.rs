@@ -13,7 +13,7 @@ use crate::backups::Backups;
 use crate::budgets::{self, Budgets};
 use crate::clock::Clock;
 use crate::config::{Config, SearchProvider, Secret, TlsMode};
-use crate::db::{self, Db, FolderLock, OpenError, Progress};
+use crate::db::{self, Db, DbFile, FolderLock, OpenError, Progress};
 use crate::http::cors::Cors;
 use crate::id::IdSource;
 use crate::jobs::{self, Handler, Jobs, Registry};
@@ -27,6 +27,8 @@ use crate::users::Users;
 use crate::vault::{self, Vault};
 use crate::{agents, backups, setup, status, tools};
 
+/// A database without tables is not larger.
+const EMPTY_DATABASE: u64 = 64 << 10;
 /// Threads that read the database.
 const READERS: usize = 2;
 /// A read longer than this is stopped.
@@ -67,18 +69,53 @@ pub(super) fn job_limits(config: &Config) -> jobs::Limits {
 
 /// The data folder, and the database's where that is another one.
 pub(super) fn lock(config: &Config) -> Result<Vec<FolderLock>, BuildError> {
+    // Before a folder is made in vain.
+    db::refuse_unusable(&config.data.database)?;
     let mut locks = vec![FolderLock::acquire(&config.data.dir)?];
     if backups::restore::was_cut_short(&config.data.dir) {
         return Err(BuildError::CutShort(config.data.dir.clone()));
     }
-    let folder = config.data.database.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(|source| OpenError::Folder { folder: folder.into(), source })?;
+    let folder = db::folder_of(&config.data.database);
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
     if real(folder) != real(&config.data.dir) {
         locks.push(FolderLock::acquire(folder)?);
     }
+    refuse_remains(config)?;
     Ok(locks)
+}
+
+/// Refuses to begin an empty service where there has been one.
+fn refuse_remains(config: &Config) -> Result<(), OpenError> {
+    let (database, dir) = (&config.data.database, &config.data.dir);
+    let empty = match std::fs::metadata(database) {
+        // A first start that was cut short leaves one without tables too, but nothing beside it.
+        Ok(file) if file.len() <= EMPTY_DATABASE => DbFile::open(database).and_then(|file| file.schema())? == 0,
+        _ => false,
+    };
+    if database.exists() && !empty {
+        return Ok(());
+    }
+    let mut found = db::remains_of(database);
+    let usual = dir.join("agentd.db");
+    if usual != *database && usual.exists() {
+        found.push(usual.display().to_string());
+    }
+    let backups = dir.join("backups");
+    found.extend([vault::kept::folder(dir), backups.clone()].iter().filter_map(|folder| db::filled(folder)));
+    if !found.is_empty() {
+        return Err(OpenError::Missing { database: database.clone(), empty, found });
+    }
+    // It may be that of several services, so it says nothing for certain.
+    if config.backup.dir != backups
+        && let Some(kept) = db::filled(&config.backup.dir)
+    {
+        let database = database.display();
+        tracing::warn!(
+            "beginning with an empty database {database}, though there is something in backup.dir, {kept}: if this is not \
+             a first start, stop it and restore a backup with agentd restore"
+        );
+    }
+    Ok(())
 }
 
 /// The database, brought to this binary's schema.

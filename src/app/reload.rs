@@ -87,7 +87,7 @@ pub(super) fn routes() -> Routes {
 
 /// What a reload has done.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-struct Reloaded {
+pub(super) struct Reloaded {
     /// Keys whose new values count now.
     changed: Vec<&'static str>,
     /// Keys whose new values count after a restart.
@@ -175,7 +175,7 @@ impl Reloader {
         Ok(Self { sources, live, data, provider: config.web.provider(), counts: Mutex::new(counts) })
     }
 
-    async fn reload(&self) -> Result<Reloaded, Problem> {
+    pub(super) async fn reload(&self) -> Result<Reloaded, Problem> {
         // What is abandoned has changed nothing: from the first change on there
         // is no place to be interrupted at.
         let outcome = timeout(DEADLINE, async {

@@ -16,7 +16,7 @@ use super::keys::Keys;
 use super::pace::{Pace, Paced};
 use super::state::Identity;
 use crate::clock::Timestamp;
-use crate::db::free_bytes;
+use crate::db::{folder_of, free_bytes};
 use crate::id::hex;
 
 /// The version of this layout.
@@ -336,7 +336,7 @@ fn read_database(entry: &mut impl Read, manifest: &Manifest, into: Option<&Path>
 }
 
 fn enough_space(path: &Path, needed: u64) -> Result<(), BackupError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let free = free_bytes(folder).unwrap_or(u64::MAX);
     if free < needed {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);

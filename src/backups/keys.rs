@@ -4,7 +4,6 @@
 //! could not try out whether its backups can be restored. It lies with the other
 //! secrets of the data folder, where whoever could read it has everything anyway.
 
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 
@@ -14,6 +13,7 @@ use age::{DecryptError, Decryptor, Encryptor};
 use super::error::{BackupError, io_at};
 use super::name::Name;
 use crate::config::Recipient;
+use crate::text::read_file;
 use crate::vault::kept;
 
 /// The file of the service's own key, in the folder of secrets.
@@ -38,7 +38,7 @@ impl Keys {
     pub fn of_service(secrets: &Path, recipients: &[Recipient]) -> Result<Self, BackupError> {
         let mut keys = Self { recipients: recipients.to_vec(), identities: Vec::new() };
         let path = secrets.join(OWN);
-        match fs::read_to_string(&path) {
+        match read_file(&path) {
             Ok(text) => keys.add(&text, &path)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 if !recipients.is_empty() {
@@ -58,7 +58,7 @@ impl Keys {
     pub fn for_reading(secrets: &Path, file: Option<&Path>) -> Result<Self, BackupError> {
         let mut keys = Self::of_service(secrets, &[])?;
         if let Some(path) = file {
-            let text = fs::read_to_string(path).map_err(io_at("cannot read", path))?;
+            let text = read_file(path).map_err(io_at("cannot read", path))?;
             keys.add(&text, path)?;
         }
         Ok(keys)

@@ -11,7 +11,7 @@ use super::name::Name;
 use super::pace::Pace;
 use super::state;
 use crate::clock::Timestamp;
-use crate::db::{Db, DbFile, free_bytes};
+use crate::db::{Db, DbFile, folder_of, free_bytes};
 use crate::vault::{self, Key, KeyId};
 
 /// Files that are not whole yet end like this.
@@ -65,7 +65,7 @@ impl Partial {
     /// Gives it its name, for good.
     pub(super) fn finish(self, path: &Path) -> Result<(), BackupError> {
         fs::rename(&self.0, path).map_err(io_at("cannot write", path))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
+        let folder = folder_of(path);
         fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_at("cannot write", folder))
     }
 }

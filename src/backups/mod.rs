@@ -325,7 +325,7 @@ impl Inner {
 
     /// What cannot be cleared away now is tried again after the next.
     fn clear_away_here(&self) {
-        for name in self.keep().too_many(&self.here(), self.clock.now()) {
+        for name in self.keep().too_many(&self.here(), &self.clock) {
             if let Err(error) = std::fs::remove_file(self.local(&name.to_string())) {
                 tracing::warn!(%name, "an old backup could not be deleted: {error}");
             }
@@ -335,7 +335,7 @@ impl Inner {
     async fn clear_away_there(&self) {
         let Some(bucket) = &self.bucket else { return };
         let remote = self.remote().await.unwrap_or_default();
-        for name in self.keep().too_many(&remote, self.clock.now()) {
+        for name in self.keep().too_many(&remote, &self.clock) {
             if let Err(error) = bucket.remove(&name.to_string()).await {
                 tracing::warn!(%name, from = bucket.describe(), "an old backup could not be deleted: {error}");
             }

@@ -14,7 +14,7 @@ use super::pace::Pace;
 use super::state::Identity;
 use super::{SECRETS, state};
 use crate::clock::Timestamp;
-use crate::db::{DbFile, FolderLock, LOCK, schema_of_this_binary};
+use crate::db::{DbFile, FolderLock, LOCK, folder_of, schema_of_this_binary};
 use crate::vault::{self, Key, KeyId};
 
 /// The file that says that a restore is under way.
@@ -227,7 +227,7 @@ pub fn was_cut_short(data: &Path) -> bool {
 impl Place {
     /// The folder of the database.
     fn folder(&self) -> &Path {
-        self.database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        folder_of(&self.database)
     }
 }
 
@@ -364,8 +364,8 @@ impl Moved {
     }
 
     fn one(&mut self, path: &Path, place: &Place, now: Timestamp) -> Result<(), BackupError> {
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-        let to = aside(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }, now);
+        let Some(name) = path.file_name() else { return Ok(()) };
+        let to = aside(folder_of(path), now);
         let fault = || io_at("cannot move the old data to", &to);
         match fs::DirBuilder::new().mode(0o700).create(&to) {
             Ok(()) => give(&to, owner(&place.data)?)?,

@@ -27,7 +27,7 @@ impl Budgets {
         let mut looked = Instant::now();
         while stop.run_until_cancelled(tokio::time::sleep(TIDY_EVERY)).await.is_some() {
             let all_written = self.0.settlements.waiting() == 0;
-            self.0.ledger().tidy(self.0.clock.now(), all_written);
+            self.0.ledger().tidy(self.0.clock.steady_now(), all_written);
             if looked.elapsed() < EVERY {
                 continue;
             }
@@ -40,7 +40,7 @@ impl Budgets {
 
     async fn forget_old(&self) -> Result<(), db::Error> {
         let keep_calls = self.0.ledger().settings().keep_calls;
-        let old = sql::Old::at(self.0.clock.now(), keep_calls, KEEP_SUMS);
+        let old = sql::Old::at(self.0.clock.steady_now(), keep_calls, KEEP_SUMS);
         // Most looks find nothing; those need not wait for the writer.
         while self.0.db.read(move |tx| sql::has_old(tx, old)).await? {
             let work = move |tx: &Tx<'_>| {

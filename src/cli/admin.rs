@@ -25,7 +25,7 @@ enum Verb {
     #[command(after_help = "Example:\n  agentd admin list")]
     List {
         /// Rows at most
-        #[arg(long, default_value_t = 50, value_parser = super::rows)]
+        #[arg(long, default_value_t = 50, value_parser = super::line::rows, allow_negative_numbers = true)]
         limit: usize,
     },
     /// Make a user; asks for the password

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::control::{Control, Rows, Service, read};
 use super::failure::Failure;
 use super::output::{Column, field, plain, print_list};
-use crate::backups::{BackupError, Keys, SECRETS, restore};
+use crate::backups::{BackupError, Keys, Name, SECRETS, restore};
+use crate::db::folder_of;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -40,6 +41,7 @@ enum Verb {
     )]
     Verify {
         /// A name of the list, or the path of a file
+        #[arg(value_parser = name_or_path)]
         backup: Option<String>,
         /// File of the age key that opens it, for a file
         #[arg(long, value_name = "FILE")]
@@ -105,6 +107,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     })
 }
 
+fn name_or_path(text: &str) -> Result<String, String> {
+    if text.contains('/') || text.parse::<Name>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    Err("must be a name of agentd backup list, or the path of a file with a slash in it, such as ./FILE".into())
+}
+
 async fn newest(service: &Service) -> Result<String, Failure> {
     let rows = service.rows("/admin/backups").await?;
     let first = rows.first().ok_or_else(|| Failure::other("there is no backup yet; agentd backup create makes one"))?;
@@ -126,10 +135,9 @@ async fn result(service: &Service, job: &str, otherwise: &str) -> Result<Value, 
 
 fn verify_file(path: &Path, identity: Option<&Path>, control: &Control, json: bool) -> Result<(), Failure> {
     // Who may not read the service's own key may have another.
-    let own = control.location().places()?.database.parent().map(|data| data.join(SECRETS)).unwrap_or_default();
+    let own = control.location().places()?.data.join(SECRETS);
     let keys = Keys::for_reading(&own, identity).or_else(|_| Keys::for_reading(Path::new("/nonexistent"), identity));
-    let beside = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let verified = keys.and_then(|keys| restore::verify(path, &keys, beside));
+    let verified = keys.and_then(|keys| restore::verify(path, &keys, folder_of(path)));
     let manifest = verified.map_err(|error: BackupError| Failure::other(error))?;
     if json {
         say!("{}", json!(manifest));

@@ -28,7 +28,7 @@ enum Verb {
     #[command(after_help = "Example:\n  agentd batch list --tenant Acme")]
     List {
         /// Rows at most
-        #[arg(long, default_value_t = 50, value_parser = super::rows)]
+        #[arg(long, default_value_t = 50, value_parser = super::line::rows, allow_negative_numbers = true)]
         limit: usize,
     },
     /// Show one batch: how far it is, its files, what is wrong with its input
@@ -54,7 +54,11 @@ struct Which {
 fn batch_id(text: &str) -> Result<String, String> {
     let digits = text.strip_prefix("batch_").unwrap_or_default();
     let good = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if good { Ok(text.to_owned()) } else { Err("an id is batch_ and 32 hexadecimal digits".into()) }
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a batch's id, batch_ and 32 hexadecimal digits; agentd batch list shows them".into())
+    }
 }
 
 /// Rows that one request asks for.

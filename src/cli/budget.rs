@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::control::{Control, Service, read};
 use super::failure::Failure;
+use super::names;
 use super::output::{Column, field, print_one, table};
 use crate::budgets::OnExhausted;
 use crate::money::Usd;
@@ -47,13 +48,13 @@ enum Verb {
 #[group(required = true, multiple = true)]
 struct Limits {
     /// In a day, in US dollars, or off for no limit
-    #[arg(long, value_name = "USD|off", value_parser = limit)]
+    #[arg(long, value_name = "USD|off", value_parser = limit, allow_negative_numbers = true)]
     day: Option<Limit>,
     /// In a calendar month
-    #[arg(long, value_name = "USD|off", value_parser = limit)]
+    #[arg(long, value_name = "USD|off", value_parser = limit, allow_negative_numbers = true)]
     month: Option<Limit>,
     /// In one session; off: what the service allows
-    #[arg(long, value_name = "USD|off", value_parser = limit)]
+    #[arg(long, value_name = "USD|off", value_parser = limit, allow_negative_numbers = true)]
     session: Option<Limit>,
     /// What happens to a call that cannot be paid: reject, clamp, downgrade or pause
     #[arg(long, value_name = "POLICY", value_parser = policy)]
@@ -87,8 +88,8 @@ const STANDING: [Column; 6] = [
 const ALERTS: [Column; 6] = [
     ("AT", |row| field(row, "at")),
     ("BUDGET", |row| field(row, "scope")),
-    ("TENANT", |row| field(row, "tenant_id")),
-    ("KEY", |row| field(row, "key_id")),
+    ("TENANT", names::tenant),
+    ("KEY", names::key),
     ("PERCENT", |row| field(row, "percent")),
     ("SPENT", |row| field(row, "spent_usd")),
 ];
@@ -109,8 +110,10 @@ async fn show_service(service: &Service, json: bool) -> Result<(), Failure> {
     }
     let budget: Value = read(&text)?;
     say!("{}", table(&[budget["day"].clone()], &STANDING));
-    if let Some(alerts) = budget["alerts"].as_array().filter(|alerts| !alerts.is_empty()) {
-        say!("\n{}", table(alerts, &ALERTS));
+    let mut alerts = budget["alerts"].as_array().cloned().unwrap_or_default();
+    if !alerts.is_empty() {
+        names::add(service, &mut alerts).await?;
+        say!("\n{}", table(&alerts, &ALERTS));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use super::control::{Control, Rows, Service, read};
 use super::exit;
 use super::failure::Failure;
 use super::output::{Column, field, plain, print_list, print_one};
+use crate::config::CertName;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -26,6 +27,7 @@ enum Verb {
     #[command(after_help = "Examples:\n  agentd cert renew\n  agentd cert renew agents.example.com --no-wait")]
     Renew {
         /// Which; may be left out where there is only one
+        #[arg(value_parser = name)]
         name: Option<String>,
         /// Print the job's id and do not wait for its end
         #[arg(long)]
@@ -38,6 +40,7 @@ enum Verb {
     #[command(after_help = "Example:\n  agentd cert revoke agents.example.com --reason key-compromise")]
     Revoke {
         /// Which
+        #[arg(value_parser = name)]
         name: String,
         /// Why
         #[arg(long, value_enum, default_value_t = Reason::Unspecified)]
@@ -98,9 +101,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     })
 }
 
+fn name(text: &str) -> Result<String, String> {
+    CertName::read(text.trim()).map(|name| name.to_string())
+}
+
 fn path(name: &str, verb: &str) -> String {
     // A star and the colons of an address are taken as they are.
-    format!("/admin/certificates/{}/{verb}", name.trim().to_ascii_lowercase())
+    format!("/admin/certificates/{name}/{verb}")
 }
 
 async fn renew(service: &Service, name: Option<&str>, no_wait: bool, json: bool) -> Result<(), Failure> {

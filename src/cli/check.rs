@@ -28,6 +28,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");
             }
+            for note in &loaded.notes {
+                eprintln!("note: {note}");
+            }
             if loaded.config.tls.mode == TlsMode::Files
                 && let Err(fault) = tls::files::load(&loaded.config.tls, Clock::system().now())
             {

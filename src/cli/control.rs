@@ -22,6 +22,8 @@ const ASK_EVERY: Duration = Duration::from_millis(300);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 /// The service sends something into a stream every 15 seconds.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Bytes of a socket's path that the system takes.
+const LONGEST_SOCKET: usize = 107;
 /// Rows on a page, the most that the service gives.
 const PAGE: usize = 200;
 
@@ -110,6 +112,14 @@ impl Control {
             Some(socket) => socket.clone(),
             None => self.location.places()?.control_socket.ok_or(Failure::NoSocket)?,
         };
+        let length = socket.as_os_str().len();
+        if length > LONGEST_SOCKET {
+            let what = format!(
+                "the path of the control socket has {length} bytes, the system takes {LONGEST_SOCKET}: say where it is with \
+                 --socket, or set server.control_socket to a shorter path"
+            );
+            return Err(Failure::Usage(what));
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::other)?;
         let service = Service::at(socket)?;
         runtime.block_on(work(service))
@@ -139,11 +149,23 @@ pub(super) struct Rows {
     pub next_cursor: Option<String>,
 }
 
+impl Rows {
+    /// The rows as values.
+    pub(super) fn values(&self) -> Result<Vec<Value>, Failure> {
+        self.rows.iter().map(|row| read(row.get())).collect()
+    }
+}
+
 impl Service {
-    fn at(socket: PathBuf) -> Result<Self, Failure> {
+    pub(super) fn at(socket: PathBuf) -> Result<Self, Failure> {
         let builder = Client::builder().unix_socket(socket.as_path()).no_proxy().read_timeout(SILENCE);
         let http = builder.build().map_err(Failure::other)?;
         Ok(Self { http, socket, tenant: None })
+    }
+
+    /// The id of the tenant that it acts for.
+    pub(super) fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
     }
 
     /// The same, acting for a tenant.
@@ -239,7 +261,9 @@ impl Service {
             return match (first.pop(), first.pop()) {
                 (Some(only), None) => Ok(only.tenant_id),
                 (None, _) => Err(Failure::other("there is no tenant yet: agentd tenant create NAME makes one")),
-                _ => Err(Failure::Usage("there is more than one tenant: say which with --tenant".into())),
+                _ => Err(Failure::Usage(
+                    "there is more than one tenant: say which with --tenant; agentd tenant list shows them".into(),
+                )),
             };
         };
         if let Ok(id) = uuid::Uuid::parse_str(wanted) {
@@ -251,7 +275,11 @@ impl Service {
         match ids.first() {
             None => Err(Failure::other(format_args!("there is no tenant {wanted:?}: agentd tenant list shows all"))),
             Some(only) if ids.len() == 1 => Ok(only.clone()),
-            Some(_) => Err(Failure::Usage(format!("{} tenants have the name {wanted:?}: {}", ids.len(), listed()))),
+            Some(_) => Err(Failure::Usage(format!(
+                "{} tenants have the name {wanted:?}; name one by its id: {}",
+                ids.len(),
+                listed()
+            ))),
         }
     }
 

@@ -1,20 +1,22 @@
 //! `agentd doctor`: whether what the service needs is there.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::control::as_installed;
+use super::control::{Service as CliService, as_installed, read};
 use super::failure::Failure;
 use super::output::plain;
 use super::{ConfigFile, exit};
 use crate::clock::Clock;
-use crate::config::{self, Loaded};
+use crate::config::{self, Config, Loaded};
 use crate::doctor::{Finding, LONGEST, Service, State, examine};
 
 /// How long the service may take to take a connection.
@@ -68,10 +70,17 @@ async fn look(arguments: &Arguments) -> Vec<Finding> {
             return faults.iter().map(|fault| Finding::fail(&what, fault.to_string(), advice)).collect();
         }
     };
+    let mut config = config;
     let mut findings = vec![Finding::ok(&what, "is valid")];
     findings.extend(warnings.into_iter().map(|it| Finding::warn(&what, it, "remove it, or set what is meant")));
     let (service, finding) = match config.control_socket() {
-        Some(socket) => look_for(&socket).await,
+        Some(socket) => {
+            let (service, finding) = look_for(&socket).await;
+            if let Service::Running(_) = service {
+                findings.extend(as_it_runs(&socket, &mut config).await);
+            }
+            (service, finding)
+        }
         None => {
             let advice = "only with server.control_socket it can be seen whether it runs";
             (Service::Unknown, Finding::warn("service", "server.control_socket is off", advice))
@@ -106,6 +115,37 @@ async fn look_for(socket: &Path) -> (Service, Finding) {
             (Service::Unknown, Finding::warn(what, detail, "sudo agentd doctor"))
         }
     }
+}
+
+/// Where it says that it listens.
+#[derive(Deserialize)]
+struct Listens {
+    listen: SocketAddr,
+    http_listen: Option<SocketAddr>,
+}
+
+/// Looks at the service that runs where its configuration is another by now, or it
+/// was started with `--listen`, or systemd listens for it.
+async fn as_it_runs(socket: &Path, config: &mut Config) -> Vec<Finding> {
+    let asked = async { read::<Listens>(&CliService::at(socket.to_owned())?.get("/admin/status").await?) };
+    let Ok(Ok(Listens { listen, http_listen })) = tokio::time::timeout(PATIENCE, asked).await else {
+        return Vec::new();
+    };
+    let mut findings = Vec::new();
+    let mut differs = |what: &str, runs: SocketAddr, configured: SocketAddr| {
+        if runs != configured && (configured.port() != 0 || runs.ip() != configured.ip()) {
+            let detail =
+                format!("the service listens on {runs}, as it was started; the configuration says {configured}");
+            findings.push(Finding::ok(what, detail));
+        }
+    };
+    differs("server.listen", listen, config.server.listen);
+    config.server.listen = listen;
+    if let (Some(runs), Some(configured)) = (http_listen, config.server.http_listen) {
+        differs("server.http_listen", runs, configured);
+        config.server.http_listen = Some(runs);
+    }
+    findings
 }
 
 /// What it says of itself: the kernel takes connections for one that hangs, too.

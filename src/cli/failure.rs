@@ -85,6 +85,20 @@ impl Failure {
     }
 }
 
+/// What is not there, and the verb that lists it.
+const LISTS: [(&str, &str); 10] = [
+    ("tenant", "agentd tenant list shows all tenants"),
+    ("key", "agentd key list --tenant TENANT shows its keys"),
+    ("job", "agentd job list shows the jobs"),
+    ("batch", "agentd batch list --tenant TENANT shows its batches"),
+    ("user", "agentd admin list shows all users"),
+    ("certificate", "agentd cert list shows all certificates"),
+    ("backup", "agentd backup list shows all backups"),
+    ("provider", "agentd model list shows all providers"),
+    ("alias", "agentd model list shows all aliases"),
+    ("price", "agentd price list --own shows the prices that were set here"),
+];
+
 impl Refusal {
     /// An answer that is no problem: one in the form of OpenAI's interface, or what
     /// something between here and the service might give.
@@ -97,14 +111,14 @@ impl Refusal {
     }
 
     fn report(&self) -> ExitCode {
-        eprintln!("agentd: {}", plain(&self.detail));
+        eprintln!("agentd: {}", plain(&without_pointer(&self.detail)));
         // One fault is what the detail says already.
         if self.errors.len() > 1 {
             for FieldError { pointer, detail } in &self.errors {
-                eprintln!("  {}: {}", plain(pointer), plain(detail));
+                eprintln!("  {}: {}", plain(&place(pointer)), plain(detail));
             }
         }
-        if let Some(hint) = &self.hint {
+        if let Some(hint) = self.hint.as_deref().or_else(|| self.where_to_look()) {
             eprintln!("hint: {}", plain(hint));
         }
         if let (500.., Some(id)) = (self.status, &self.request_id) {
@@ -117,7 +131,69 @@ impl Refusal {
         })
     }
 
+    /// The verb that lists what there is, where something is not.
+    fn where_to_look(&self) -> Option<&'static str> {
+        if self.status != 404 {
+            return None;
+        }
+        let noun = self.detail.strip_prefix("there is no such ")?;
+        LISTS.iter().find(|(of, _)| *of == noun).map(|(_, hint)| *hint)
+    }
+
     fn is_for_now(&self) -> bool {
         matches!(self.status, 429 | 503)
+    }
+}
+
+/// A message as people read it who know no JSON pointers: `/name: must …` is about
+/// the name, `?status: must …` about a flag.
+fn without_pointer(detail: &str) -> String {
+    match detail.split_once(": ") {
+        Some((pointer, rest)) if pointer.starts_with(['/', '?']) && !pointer.contains(' ') => {
+            format!("{}: {rest}", place(pointer))
+        }
+        _ => detail.to_owned(),
+    }
+}
+
+fn place(pointer: &str) -> String {
+    match pointer.split_at_checked(1) {
+        Some(("?", name)) => format!("--{}", name.replace('_', "-")),
+        Some(("/", path)) if !path.is_empty() => path.to_owned(),
+        _ => pointer.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pointers_are_written_for_people() {
+        for (said, plain) in [
+            ("/name: must not be empty", "name: must not be empty"),
+            ("/targets/0/provider: there is no provider \"x\"", "targets/0/provider: there is no provider \"x\""),
+            ("?created_after: must be a time", "--created-after: must be a time"),
+            ("there is no such job", "there is no such job"),
+            ("the input does not fit: /input: x", "the input does not fit: /input: x"),
+            ("/: must be an object", "/: must be an object"),
+        ] {
+            assert_eq!(without_pointer(said), plain);
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_says_where_to_look() {
+        let refusal = |status, detail: &str| Refusal {
+            status,
+            code: "not_found".into(),
+            detail: detail.into(),
+            hint: None,
+            request_id: None,
+            errors: Vec::new(),
+        };
+        assert!(refusal(404, "there is no such job").where_to_look().is_some_and(|hint| hint.contains("job list")));
+        assert_eq!(refusal(404, "there is nothing at this path").where_to_look(), None);
+        assert_eq!(refusal(400, "there is no such job").where_to_look(), None);
     }
 }

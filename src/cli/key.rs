@@ -44,7 +44,7 @@ enum Verb {
     #[command(after_help = "Example:\n  agentd key list --tenant Acme")]
     List {
         /// Rows at most
-        #[arg(long, default_value_t = 50, value_parser = super::rows)]
+        #[arg(long, default_value_t = 50, value_parser = super::line::rows, allow_negative_numbers = true)]
         limit: usize,
     },
     /// Show one key, without its secret, which is not kept
@@ -66,7 +66,7 @@ enum Verb {
         #[command(flatten)]
         which: Which,
         /// How long the old key still counts, such as 1h; none: no longer
-        #[arg(long, value_name = "SPAN", value_parser = super::span)]
+        #[arg(long, value_name = "SPAN", value_parser = super::line::span, allow_negative_numbers = true)]
         grace: Option<std::time::Duration>,
     },
 }
@@ -137,7 +137,11 @@ async fn make(service: &Service, path: &str, body: &Value, json: bool) -> Result
 
 fn key_id(text: &str) -> Result<String, String> {
     let is_id = (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if is_id { Ok(text.to_owned()) } else { Err("is no key's id, such as uuQwHQxz1Gm2".into()) }
+    if is_id {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a key's id, such as uuQwHQxz1Gm2; agentd key list shows them".into())
+    }
 }
 
 fn expiry(text: &str) -> Result<Timestamp, String> {

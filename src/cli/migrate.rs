@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::control::Location;
 use super::exit;
 use super::failure::Failure;
+use super::line::whole_number;
 use super::output::{Column, field, table};
 use crate::db::history;
 use crate::db::migrate::{Migration, newest};
@@ -53,7 +54,7 @@ struct Status {
 #[derive(clap::Args)]
 struct Check {
     /// Newest schema version that is known [default: this agentd's]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = schema, allow_negative_numbers = true)]
     schema: Option<i32>,
     #[command(flatten)]
     location: Location,
@@ -135,6 +136,10 @@ fn prepare(arguments: &Prepare, more: &[Migration]) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn schema(text: &str) -> Result<i32, String> {
+    whole_number(text, 0, i32::MAX, "from 0")
 }
 
 fn is_there(database: &Path) -> Result<bool, Failure> {

@@ -6,6 +6,12 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::cli::print_line(format_args!($($text)*)) };
 }
 
+/// Like the standard one, but it does not panic where standard error cannot be written.
+macro_rules! eprintln {
+    () => { $crate::cli::say_error(format_args!("")) };
+    ($($text:tt)*) => { $crate::cli::say_error(format_args!($($text)*)) };
+}
+
 mod admin;
 mod backup;
 mod batch;
@@ -19,10 +25,12 @@ mod doctor;
 mod failure;
 mod job;
 mod key;
+mod line;
 mod man;
 mod master_key;
 mod migrate;
 mod model;
+mod names;
 mod openapi;
 mod output;
 mod password;
@@ -38,12 +46,12 @@ mod version;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use rustix::process::Signal;
 
 use crate::app::Extras;
-use crate::config::parse_span;
+use crate::db::limit;
 use failure::Failure;
 
 /// Exit codes, those of sysexits.h where it has one.
@@ -143,7 +151,8 @@ pub fn main(extras: Extras) -> ExitCode {
     // service at rest would take twice the memory. Where the kernel refuses,
     // it is only that memory.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    match Line::parse().verb {
+    survive_the_limit_of_file_sizes();
+    match line::parse::<Line>().verb {
         Verb::Serve(arguments) => serve::run(&arguments, extras),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
@@ -177,29 +186,38 @@ pub fn main(extras: Extras) -> ExitCode {
     }
 }
 
+/// A file that becomes larger than the process may write (`ulimit -f`) would end
+/// it without a word. With a handler of the signal the write fails instead.
+fn survive_the_limit_of_file_sizes() {
+    use tokio::signal::unix::{SignalKind, signal};
+    if limit::of_file_size().is_none() {
+        return;
+    }
+    // The handler stays when the runtime has gone.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    let take = |runtime: tokio::runtime::Runtime| {
+        let _on = runtime.enter();
+        signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
+    };
+    if let Err(error) = runtime.and_then(take) {
+        eprintln!("agentd: SIGXFSZ cannot be taken: {error}");
+    }
+}
+
 fn finish(outcome: Result<(), Failure>) -> ExitCode {
     outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
 }
 
-/// A number of rows.
-fn rows(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|rows| *rows > 0).ok_or_else(|| "must be a number of rows, 1 or more".into())
-}
-
-/// A number of something, said to be wrong in words that people use.
-fn count<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| "must be a whole number, 0 or more".into())
-}
-
-/// A span, written as in the configuration.
-fn span(text: &str) -> Result<Duration, String> {
-    parse_span(text).ok_or_else(|| "must be a span such as 500ms, 30s, 5m, 2h or 7d".into())
-}
-
 /// Says on standard error what went wrong.
 fn fail(code: u8, what: impl std::fmt::Display) -> ExitCode {
-    eprintln!("agentd: {what}");
+    say_error(format_args!("agentd: {what}"));
     ExitCode::from(code)
+}
+
+/// A line on standard error. Where that cannot be written there is nobody to tell.
+fn say_error(line: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn print_line(line: std::fmt::Arguments<'_>) {

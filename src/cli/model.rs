@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::control::{Control, Service, read};
 use super::failure::Failure;
+use super::line::plain_name;
 use super::output::{Column, field, plain, print_one, table};
+use crate::text::read_utf8;
 
 /// Bytes of a key's file that are looked at.
 const KEY_BYTES: u64 = 8192;
@@ -33,9 +35,10 @@ enum Verb {
                             A key that is not given stays as it is. It counts at once.")]
     Provider {
         /// What it is called here
+        #[arg(value_parser = plain_name)]
         name: String,
         /// Where it is, with the path that its routes are below
-        #[arg(long, value_name = "URL")]
+        #[arg(long, value_name = "URL", value_parser = super::line::http_url)]
         base_url: String,
         /// File that holds its key; - for standard input
         #[arg(long, value_name = "FILE")]
@@ -48,6 +51,7 @@ enum Verb {
     #[command(after_help = "Example:\n  agentd model route default openai/gpt-4.1-mini local/llama3.2")]
     Route {
         /// What clients write for the model
+        #[arg(value_parser = plain_name)]
         alias: String,
         /// Each a provider and its model, parted by a slash
         #[arg(required = true, value_name = "PROVIDER/MODEL")]
@@ -59,6 +63,7 @@ enum Verb {
         /// Which of them
         what: What,
         /// Its name
+        #[arg(value_parser = plain_name)]
         name: String,
     },
 }
@@ -90,7 +95,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             if let Some(path) = key_file {
                 body["api_key"] = key(path)?.into();
             }
-            let request = service.request(Method::PUT, &format!("/admin/models/providers/{}", part(name)?));
+            let request = service.request(Method::PUT, &format!("/admin/models/providers/{name}"));
             let answer = service.send(request.json(&body)).await?;
             let mut provider: Value = read(&answer)?;
             warn(&provider);
@@ -99,7 +104,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         Verb::Route { alias, targets } => {
             let targets = targets.iter().map(|target| split(target)).collect::<Result<Vec<_>, _>>()?;
-            let request = service.request(Method::PUT, &format!("/admin/models/routes/{}", part(alias)?));
+            let request = service.request(Method::PUT, &format!("/admin/models/routes/{alias}"));
             print_one(&service.send(request.json(&json!({ "targets": targets }))).await?, json, &ROUTE)
         }
         Verb::Remove { what, name } => {
@@ -107,7 +112,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 What::Provider => "providers",
                 What::Route => "routes",
             };
-            let path = format!("/admin/models/{list}/{}", part(name)?);
+            let path = format!("/admin/models/{list}/{name}");
             service.send(service.request(Method::DELETE, &path)).await?;
             if !json {
                 say!("{name} is removed");
@@ -167,28 +172,19 @@ fn split(target: &str) -> Result<Value, Failure> {
         Some((provider, model)) if !provider.is_empty() && !model.is_empty() => {
             Ok(json!({ "provider": provider, "model": model }))
         }
-        _ => Err(Failure::Usage(format!("{target:?} is not PROVIDER/MODEL"))),
+        _ => Err(Failure::Usage(format!("{target:?} is not PROVIDER/MODEL, such as openai/gpt-4.1-mini"))),
     }
-}
-
-/// A name that can stand in a path as it is.
-fn part(name: &str) -> Result<&str, Failure> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if !name.is_empty() && name.bytes().all(fits) {
-        return Ok(name);
-    }
-    Err(Failure::Usage(format!("{name:?} is no name: lower-case letters, digits or any of -_.")))
 }
 
 /// Never an argument, which everybody on the machine can read.
 fn key(path: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
     let read = if path.as_os_str() == "-" {
-        std::io::stdin().take(KEY_BYTES).read_to_string(&mut text)
+        read_utf8(std::io::stdin().take(KEY_BYTES))
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(KEY_BYTES).read_to_string(&mut text))
+        std::fs::File::open(path).and_then(|file| read_utf8(file.take(KEY_BYTES)))
     };
-    read.map_err(|error| Failure::other(format_args!("the key in {} cannot be read: {error}", path.display())))?;
+    let text =
+        read.map_err(|error| Failure::other(format_args!("the key in {} cannot be read: {error}", path.display())))?;
     match text.trim() {
         "" => Err(Failure::Usage(format!("the key in {} is empty", path.display()))),
         key => Ok(key.to_owned()),

@@ -20,12 +20,16 @@ pub(super) fn print_list(listed: &Rows, json: bool, columns: &[Column]) -> Resul
         say!("{{\"data\":[{}],\"next_cursor\":{next}}}", rows.join(","));
         return Ok(());
     }
-    let rows = listed.rows.iter().map(|row| read::<Value>(row.get())).collect::<Result<Vec<_>, _>>()?;
-    say!("{}", table(&rows, columns));
+    print_rows(&listed.values()?, listed, columns);
+    Ok(())
+}
+
+/// Prints the rows of a list as a table, and that there are more.
+pub(super) fn print_rows(rows: &[Value], listed: &Rows, columns: &[Column]) {
+    say!("{}", table(rows, columns));
     if listed.next_cursor.is_some() {
         eprintln!("there are more; --limit says how many to show");
     }
-    Ok(())
 }
 
 /// Prints one thing as a card, or as the service's JSON.
@@ -99,7 +103,9 @@ pub(super) fn plain(text: &str) -> String {
 pub(super) fn confirm(question: &str) -> Result<(), Failure> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        return Err(Failure::Usage("nobody can be asked here: --yes goes on without asking".into()));
+        return Err(Failure::Usage(
+            "this is not a terminal where it could be confirmed: --yes does it without asking".into(),
+        ));
     }
     eprint!("{} [y/N] ", plain(question));
     let _ = std::io::stderr().flush();

@@ -8,6 +8,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 
 use super::failure::Failure;
+use crate::text::read_utf8;
 use crate::users::Password;
 
 /// Bytes of a file that are looked at.
@@ -39,7 +40,7 @@ impl PasswordSource {
             Some(path) => from_file(path)?,
             None if std::io::stdin().is_terminal() => return typed(user),
             None => {
-                let what = "nobody can be asked for a password here: give --password-file FILE (- is standard input), \
+                let what = "this is not a terminal where a password could be asked for: give --password-file FILE (- is standard input), \
                             or --generate-password";
                 return Err(Failure::Usage(what.into()));
             }
@@ -50,13 +51,13 @@ impl PasswordSource {
 }
 
 fn from_file(path: &PathBuf) -> Result<Password, Failure> {
-    let mut text = String::new();
     let read = if path.as_os_str() == "-" {
-        std::io::stdin().take(MOST).read_to_string(&mut text)
+        read_utf8(std::io::stdin().take(MOST))
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text))
+        std::fs::File::open(path).and_then(|file| read_utf8(file.take(MOST)))
     };
-    read.map_err(|error| Failure::other(format_args!("the password in {} cannot be read: {error}", path.display())))?;
+    let text = read
+        .map_err(|error| Failure::other(format_args!("the password in {} cannot be read: {error}", path.display())))?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.contains(['\n', '\r']) {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::control::{Control, Service, read};
 use super::failure::Failure;
+use super::line::time;
 use super::output::{Column, field, print_one, table};
 use crate::http::path_segment;
 
@@ -45,7 +46,7 @@ enum Verb {
         /// As it was set
         model: String,
         /// Only the price that counts from this moment
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", value_parser = moment)]
         from: Option<String>,
     },
 }
@@ -53,40 +54,40 @@ enum Verb {
 #[derive(clap::Args)]
 struct Price {
     /// A million tokens of input
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = super::line::usd, allow_negative_numbers = true)]
     input: Option<String>,
     /// A million tokens of input that the provider had cached
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = super::line::usd, allow_negative_numbers = true)]
     cached: Option<String>,
     /// A million tokens of output
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = super::line::usd, allow_negative_numbers = true)]
     output: Option<String>,
     /// A million tokens of audio that is sent
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = super::line::usd, allow_negative_numbers = true)]
     audio_input: Option<String>,
     /// A million tokens of audio that is made
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = super::line::usd, allow_negative_numbers = true)]
     audio_output: Option<String>,
     /// A minute of audio, for models that are paid by time
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = super::line::usd, allow_negative_numbers = true)]
     minute: Option<String>,
     /// A million characters, for models that are paid by them
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = super::line::usd, allow_negative_numbers = true)]
     characters: Option<String>,
     /// Each call, besides
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = super::line::usd, allow_negative_numbers = true)]
     call: Option<String>,
     /// Tokens that input and output may have together
-    #[arg(long, value_name = "N", value_parser = super::count::<u64>)]
+    #[arg(long, value_name = "N", value_parser = super::line::count, allow_negative_numbers = true)]
     context_tokens: Option<u64>,
     /// Tokens that one output may have
-    #[arg(long, value_name = "N", value_parser = super::count::<u64>)]
+    #[arg(long, value_name = "N", value_parser = super::line::count, allow_negative_numbers = true)]
     output_tokens: Option<u64>,
     /// Tokens that an image counts as, at most
-    #[arg(long, value_name = "N", value_parser = super::count::<u64>)]
+    #[arg(long, value_name = "N", value_parser = super::line::count, allow_negative_numbers = true)]
     image_tokens: Option<u64>,
     /// The moment that it counts from, in RFC 3339; from ever when left out
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     from: Option<String>,
 }
 
@@ -105,6 +106,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     arguments.control.run(async |service| match &arguments.verb {
         Verb::List { own } => list(&service, *own, json).await,
         Verb::Set { model, price } => {
+            price.refuse_unpriced()?;
             let request = service.request(Method::PUT, &path(model)).json(&price.body());
             print_one(&service.send(request).await?, json, &ONE)
         }
@@ -121,6 +123,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 impl Price {
+    fn refuse_unpriced(&self) -> Result<(), Failure> {
+        let ways = [&self.input, &self.minute, &self.characters].iter().filter(|way| way.is_some()).count();
+        if ways == 1 {
+            return Ok(());
+        }
+        Err(Failure::Usage("say what is paid for: exactly one of --input, --minute and --characters".into()))
+    }
+
     fn body(&self) -> Value {
         let texts = [
             ("effective_from", &self.from),
@@ -142,6 +152,10 @@ impl Price {
         let numbers = numbers.into_iter().filter_map(|(name, number)| Some((name.to_owned(), json!(number?))));
         texts.chain(numbers).collect::<Map<_, _>>().into()
     }
+}
+
+fn moment(text: &str) -> Result<String, String> {
+    time(text).map(|_| text.to_owned())
 }
 
 async fn list(service: &Service, own: bool, json: bool) -> Result<(), Failure> {

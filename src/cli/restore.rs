@@ -148,10 +148,19 @@ fn names(folder: &Path) -> Vec<Name> {
 
 /// The newest of a folder, or the file that is named.
 fn find(arguments: &Arguments, folder: &Path) -> Result<PathBuf, BackupError> {
-    if arguments.backup != "latest" {
-        return Ok(PathBuf::from(&arguments.backup));
-    }
     let place = folder.display().to_string();
+    if arguments.backup != "latest" {
+        let file = PathBuf::from(&arguments.backup);
+        if !file.exists() {
+            let what = format!(
+                "there is no file {}: name one with its path, or latest for the newest in {place}, or s3:NAME for one of \
+                 the bucket",
+                file.display()
+            );
+            return Err(BackupError::Refused(what));
+        }
+        return Ok(file);
+    }
     let names = fetch::in_order(names(folder), arguments.instance.as_deref(), system_now(), &place)?;
     let newest = names.last().map(|name| folder.join(name.to_string()));
     newest.ok_or_else(|| BackupError::Refused(format!("there is no backup in {place}")))

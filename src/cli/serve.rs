@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use super::{ConfigFile, exit, fail};
 use crate::app::{BuildError, Extras};
-use crate::config::{self, Sources};
-use crate::db::OpenError;
+use crate::config::{self, Config, Sources};
+use crate::db::{self, OpenError};
+use crate::models;
 use crate::serve::{self, ControlError, ServeError};
 use crate::telemetry::log;
 use crate::tls;
-use crate::{backups, db, vault};
 
 #[derive(clap::Args)]
 #[command(
@@ -46,60 +46,57 @@ pub(super) fn run(arguments: &Arguments, extras: Extras) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    for note in &loaded.notes {
+        tracing::info!("{note}");
+    }
     // Whatever is made holds keys or jobs: nobody else may read it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let outcome = serve::run(&loaded, sources, extras);
     drop(guard);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(code(&error), error),
+        Err(error) => fail(code(&error, &loaded.config), error),
     }
 }
 
-fn code(error: &ServeError) -> u8 {
+fn code(error: &ServeError, config: &Config) -> u8 {
     match error {
         ServeError::Listen { .. } => exit::UNAVAILABLE,
         ServeError::Build(BuildError::Open(OpenError::Locked { .. })) | ServeError::Control(ControlError::Taken(_)) => {
             exit::TRY_AGAIN
         }
-        ServeError::Build(
-            BuildError::Open(OpenError::Folder { source, .. }) | BuildError::Tls(tls::Fault::Unkept { source, .. }),
-        )
-        | ServeError::Control(ControlError::Io { source, .. })
-            if source.kind() == std::io::ErrorKind::StorageFull =>
-        {
-            exit::TRY_AGAIN
+        ServeError::Build(error) => built(error, config),
+        ServeError::Control(ControlError::Io { source, .. }) if is_full(source) => exit::TRY_AGAIN,
+        // Starting again would meet the same; somebody has to change something.
+        ServeError::Control(_) | ServeError::HandedOver(_) | ServeError::Files(_) => exit::CONFIGURATION,
+        ServeError::Runtime(_) => exit::FAILED,
+    }
+}
+
+fn built(error: &BuildError, config: &Config) -> u8 {
+    let full = match error {
+        BuildError::Open(OpenError::Folder { source, .. }) | BuildError::Tls(tls::Fault::Unkept { source, .. }) => {
+            is_full(source)
         }
-        ServeError::Build(
-            BuildError::Vault(vault::Fault::Database(fault)) | BuildError::Backups(backups::OpenError::Database(fault)),
-        ) => {
-            if *fault == db::Error::Full {
-                exit::TRY_AGAIN
-            } else {
-                exit::FAILED
-            }
+        BuildError::Open(OpenError::Full { .. }) => true,
+        // These say which file could not be written and not why.
+        BuildError::Secret(_) | BuildError::Vault(_) | BuildError::Backups(_) => {
+            db::free_bytes(&config.data.dir).is_some_and(|free| free < db::NONE_LEFT)
+        }
+        _ => false,
+    };
+    match (full, error.database(), error) {
+        (true, ..) => exit::TRY_AGAIN,
+        (_, Some(db::Error::ReadOnly(_)), _) => exit::CONFIGURATION,
+        (_, Some(_), _)
+        | (_, _, BuildError::Internal(_) | BuildError::Budgets(_) | BuildError::Models(models::OpenError::Metric(_))) => {
+            exit::FAILED
         }
         // Starting again would meet the same; somebody has to change something.
-        ServeError::Control(_)
-        | ServeError::HandedOver(_)
-        | ServeError::Build(
-            BuildError::Secret(_)
-            | BuildError::Vault(_)
-            | BuildError::Outbound(_)
-            | BuildError::Tls(_)
-            | BuildError::Acme(_)
-            | BuildError::Backups(_)
-            | BuildError::Bucket(_)
-            | BuildError::CutShort(_)
-            | BuildError::Open(
-                OpenError::Folder { .. }
-                | OpenError::Foreign
-                | OpenError::Newer { .. }
-                | OpenError::Migration { .. }
-                | OpenError::Inconsistent { .. }
-                | OpenError::Damaged { .. },
-            ),
-        ) => exit::CONFIGURATION,
-        ServeError::Build(_) | ServeError::Runtime(_) => exit::FAILED,
+        _ => exit::CONFIGURATION,
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }

@@ -69,8 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 fn print(report: &Value, warnings: &[Warning]) {
     let line = |name: &str, text: String| print_line(format_args!("{name:<12}{text}"));
     let state = field(report, "state");
-    let since = Timestamp::parse(report["started_at"].as_str().unwrap_or_default());
-    let since = since.map_or_else(String::new, |at| format!(" for {}", span(system_now().since(at).as_secs())));
+    let since = report["uptime_seconds"].as_u64().map_or_else(String::new, |seconds| format!(" for {}", span(seconds)));
     line("service", format!("agentd {}, {state}{since}", field(report, "version")));
     line("address", field(report, "address"));
     line("data", field(report, "data_dir"));

@@ -28,7 +28,7 @@ enum Verb {
     #[command(after_help = "Examples:\n  agentd tenant list\n  agentd tenant list --json | jq -r '.data[].tenant_id'")]
     List {
         /// Rows at most
-        #[arg(long, default_value_t = 50, value_parser = super::rows)]
+        #[arg(long, default_value_t = 50, value_parser = super::line::rows, allow_negative_numbers = true)]
         limit: usize,
     },
     /// Show one tenant

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::reader::Reader;
 use super::sections::{Secret, key};
-use super::setting::{List, OrOff, Setting};
+use super::setting::{DAY, INSTANT, List, OrOff, Setting, is_off};
 use super::tls::{TlsMode, TlsSection};
 
 /// What a certificate is for.
@@ -130,9 +130,10 @@ impl Setting for ChallengeKind {
 
 impl Setting for OrOff<Url> {
     const EXPECTED: &'static str = "an http or https URL, or off";
+    const REPEAT: bool = false;
 
     fn parse(text: &str) -> Option<Self> {
-        if text == "off" { Some(Self::Off) } else { <Url as Setting>::parse(text).map(Self::On) }
+        if is_off(text) { Some(Self::Off) } else { <Url as Setting>::parse(text).map(Self::On) }
     }
 
     fn show(&self) -> String {
@@ -213,9 +214,10 @@ impl AcmeSection {
                 "acme.ca_file",
                 "A PEM file of authorities to trust for the directories, beside those of the host.",
             )),
-            check_every: reader.value(
+            check_every: reader.span(
                 key("acme.check_every", "How often it is looked whether a certificate is due."),
                 Duration::from_secs(600),
+                INSTANT..=DAY,
             ),
         }
     }
@@ -225,10 +227,8 @@ impl AcmeSection {
             return;
         }
         if self.domains.is_empty() {
-            reader.fault_at_key("tls.mode", "tls.mode = \"acme\" needs acme.domains too".into());
-        }
-        if self.check_every < Duration::from_millis(100) {
-            reader.fault_at_key("acme.check_every", "acme.check_every must be at least 100ms".into());
+            let what = "tls.mode = \"acme\" needs acme.domains too";
+            reader.fault_without("tls.mode", &["acme.domains"], what.into());
         }
         if self.directories.is_empty() {
             reader.fault_at_key("acme.directories", "acme.directories must name at least one".into());
@@ -238,7 +238,8 @@ impl AcmeSection {
         }
         let by_record = self.challenges.contains(&ChallengeKind::Dns01);
         if by_record && self.dns_hook.is_none() {
-            reader.fault_at_key("acme.challenges", "dns-01 needs acme.dns_hook, the program that sets records".into());
+            let what = "dns-01 needs acme.dns_hook, the program that sets records";
+            reader.fault_without("acme.challenges", &["acme.dns_hook"], what.into());
         }
         if let Some(name) = self.domains.iter().find(|name| name.is_wildcard()).filter(|_| !by_record) {
             let what = format!("{name}: a wildcard is only given for dns-01; add it to acme.challenges");

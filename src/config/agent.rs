@@ -12,7 +12,7 @@ pub enum Planner {
 }
 
 impl Setting for Planner {
-    const EXPECTED: &'static str = "rules; the planner llm is not available in this version";
+    const EXPECTED: &'static str = "rules (the planner llm is not available in this version)";
 
     fn parse(text: &str) -> Option<Self> {
         (text == "rules").then_some(Self::Rules)

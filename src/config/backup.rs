@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::sections::key;
-use super::setting::{List, OrOff, Setting};
+use super::setting::{DAY, List, MINUTE, Setting};
 
 /// Whom backups are encrypted for: the public half of an age key.
 #[derive(Clone)]
@@ -32,6 +32,7 @@ impl std::fmt::Debug for Recipient {
 
 impl Setting for Recipient {
     const EXPECTED: &'static str = "an age recipient such as age1…, the public half of what age-keygen makes";
+    const REPEAT: bool = false;
 
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok().map(Self)
@@ -62,7 +63,7 @@ pub struct BackupSection {
 }
 
 /// Shorter, the machine would do little else.
-const SHORTEST: Duration = Duration::from_secs(60);
+const SHORTEST: Duration = MINUTE;
 
 impl BackupSection {
     pub(super) fn read(reader: &mut Reader<'_>, data: &Path) -> Self {
@@ -79,22 +80,14 @@ impl BackupSection {
             "File of an age key that opens backups, on a host that restores or follows those of another.",
         );
         let drill = key("backup.drill_every", "How often the newest backup is restored as a test: a span, or off.");
-        let day = Duration::from_secs(86_400);
-        let section = Self {
-            every: reader.value(every, OrOff::On(day)).into(),
+        Self {
+            every: reader.span_or_off(every, DAY, SHORTEST),
             dir: reader.optional(dir).unwrap_or_else(|| data.join("backups")),
             keep: reader.value(keep, 3),
             keep_days: reader.value(keep_days, 7),
             recipients: reader.value(recipients, List(Vec::new())).0,
             identity_file: reader.optional(identity),
-            drill_every: reader.value(drill, OrOff::On(30 * day)).into(),
-        };
-        if section.every.is_some_and(|every| every < SHORTEST) {
-            reader.fault_at_key("backup.every", "backup.every must be at least 1m, or off".into());
+            drill_every: reader.span_or_off(drill, 30 * DAY, SHORTEST),
         }
-        if section.drill_every.is_some_and(|every| every < SHORTEST) {
-            reader.fault_at_key("backup.drill_every", "backup.drill_every must be at least 1m, or off".into());
-        }
-        section
     }
 }

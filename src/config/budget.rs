@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::reader::Reader;
 use super::sections::{aliased, key};
-use super::setting::{OrOff, Setting};
+use super::setting::{DAY, OrOff, Setting, is_off};
 use crate::money::Usd;
 
 /// What a day of a budget is.
@@ -54,7 +54,7 @@ impl Setting for OrOff<Usd> {
     const EXPECTED: &'static str = "US dollars such as 50 or 0.75, or off";
 
     fn parse(text: &str) -> Option<Self> {
-        if text == "off" { Some(Self::Off) } else { text.parse().ok().map(Self::On) }
+        if is_off(text) { Some(Self::Off) } else { text.parse().ok().map(Self::On) }
     }
 
     fn show(&self) -> String {
@@ -105,14 +105,11 @@ impl BudgetSection {
             window: reader.value(window, BudgetWindow::Rolling),
             zone: reader.value(zone, TimeZone::UTC),
             exhausted_status: u16::try_from(reader.value(status, 402_usize)).unwrap_or(0),
-            keep_calls: reader.value(keep, Duration::from_secs(30 * 86_400)),
+            keep_calls: reader.span(keep, 30 * DAY, DAY..=100 * 366 * DAY),
         };
         if !(400..=599).contains(&section.exhausted_status) {
             let what = "budget.exhausted_status must be the status of an error, from 400 to 599";
             reader.fault_at_key("budget.exhausted_status", what.into());
-        }
-        if section.keep_calls < Duration::from_secs(86_400) {
-            reader.fault_at_key("budget.keep_calls", "budget.keep_calls must be at least 1d".into());
         }
         section
     }

@@ -90,7 +90,8 @@ impl CorsSection {
             reader.fault_at_key("cors.origins", what.into());
         }
         if self.max_age > Duration::from_secs(86_400) {
-            reader.fault_at_key("cors.max_age", "cors.max_age must be at most a day".into());
+            reader
+                .fault_at_key("cors.max_age", "cors.max_age must be at most 1d; 0s: browsers remember nothing".into());
         }
     }
 }

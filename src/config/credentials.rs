@@ -13,7 +13,8 @@ pub(super) fn read(folder: Option<&Path>) -> Credentials {
     let files = entries.flatten().filter(|entry| entry.path().is_file());
     let read = |entry: std::fs::DirEntry| {
         let name = entry.file_name().into_string().ok()?;
-        let text = std::fs::read_to_string(entry.path()).map_err(|error| error.to_string());
+        let text = std::fs::read(entry.path()).map_err(|error| error.to_string());
+        let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned()));
         Some((name, text))
     };
     files.filter_map(read).collect()

@@ -9,6 +9,7 @@ use rustix::fs::{Gid, Uid};
 use toml_edit::{DocumentMut, Item, Table, Value};
 
 use super::{Fault, Loaded, Sources, load};
+use crate::text::read_file;
 
 /// Why a file was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +45,7 @@ impl FileEdit {
     pub fn open(path: &Path) -> Result<Self, EditError> {
         // Where it is a link, what it leads to is replaced.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let before = match std::fs::read_to_string(&path) {
+        let before = match read_file(&path) {
             Ok(text) => text,
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(EditError::Io { path, what: "cannot be read", source }),

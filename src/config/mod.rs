@@ -11,11 +11,13 @@ mod base_url;
 mod budget;
 mod callers;
 mod credentials;
+mod database;
 mod document;
 mod edit;
 mod fault;
 mod files;
 mod legacy;
+mod links;
 mod models;
 mod places;
 mod prices;
@@ -52,7 +54,7 @@ pub use target::{NoTarget, Target, TargetHost};
 pub use tls::{TlsMode, TlsSection};
 pub use web::{OutboundSection, SearchProvider, WebSection};
 
-use reader::Reader;
+use reader::{Read, Reader};
 
 /// Where values come from.
 #[derive(Clone, Debug, Default)]
@@ -117,6 +119,8 @@ pub struct Loaded {
     pub shown: Vec<Shown>,
     /// What is legal and probably not meant.
     pub warnings: Vec<String>,
+    /// What is worth a line and nothing to worry about.
+    pub notes: Vec<String>,
 }
 
 impl Config {
@@ -145,9 +149,9 @@ impl Sources {
     /// This process's environment and a file, if there is one.
     #[must_use]
     pub fn of_process(file: Option<PathBuf>) -> Self {
-        // A variable that is no UTF-8 cannot be one of ours.
+        // A value that is not UTF-8 is refused where it is read.
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         };
         let environment = std::env::vars_os().filter_map(text).collect();
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
@@ -192,6 +196,6 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
     config.models.check(&mut reader);
     config.cors.check(&mut reader);
     legacy::warn(&mut reader);
-    let (shown, warnings) = reader.finish()?;
-    Ok(Loaded { config, shown, warnings })
+    let Read { shown, warnings, notes } = reader.finish()?;
+    Ok(Loaded { config, shown, warnings, notes })
 }

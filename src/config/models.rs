@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::base_url::BaseUrl;
 use super::reader::Reader;
 use super::sections::{Secret, aliased, key};
-use super::setting::{OrOff, Setting};
+use super::setting::{DAY, INSTANT, MINUTE, SECOND, Setting};
 
 /// What becomes of a call whose client hangs up in the middle of its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -99,12 +99,16 @@ impl ModelsSection {
                 "The model that the alias failover stands for, tried too when the default one fails.",
             )),
             concurrency: reader.value(key("models.concurrency", "Calls to one provider at a time."), 512),
-            first_token_time: reader.value(
+            first_token_time: reader.span(
                 key("models.first_token_time", "Time to the first byte of an answer that is streamed."),
-                Duration::from_secs(60),
+                MINUTE,
+                INSTANT..=DAY,
             ),
-            total_time: reader
-                .value(key("models.total_time", "Time for a whole answer of a model."), Duration::from_secs(600)),
+            total_time: reader.span(
+                key("models.total_time", "Time for a whole answer of a model."),
+                Duration::from_secs(600),
+                INSTANT..=DAY,
+            ),
             attempts: reader.value(
                 key("models.attempts", "How often a call that fails is made at one provider before another is asked."),
                 3,
@@ -116,12 +120,11 @@ impl ModelsSection {
                 ),
                 OnHangup::Cancel,
             ),
-            keep_responses: reader
-                .value(
-                    key("models.keep_responses", "How long responses are kept: a span such as 30d, or off for ever."),
-                    OrOff::On(Duration::from_secs(30 * 86_400)),
-                )
-                .into(),
+            keep_responses: reader.span_or_off(
+                key("models.keep_responses", "How long responses are kept: a span such as 30d, or off for ever."),
+                30 * DAY,
+                SECOND,
+            ),
         }
     }
 
@@ -150,7 +153,7 @@ impl ModelsSection {
         let named: Vec<_> = names.iter().filter(|(_, model)| model.is_some()).map(|(key, _)| *key).collect();
         if let Some(key) = named.first().filter(|_| !self.has_provider()) {
             let what = format!("{key} needs models.openai_api_key or models.openai_base_url too");
-            reader.fault_at_key(key, what);
+            reader.fault_without(key, &["models.openai_api_key", "models.openai_base_url"], what);
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::database;
 use super::reader::Reader;
 use super::sections::{DataSection, ServerSection};
 use super::setting::ControlSocket;
@@ -17,6 +18,8 @@ const INSTALLED: &str = "/run/agentd/control.sock";
 /// Where a service's files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
+    /// The data folder.
+    pub data: PathBuf,
     /// The database file.
     pub database: PathBuf,
     /// The control socket; `None` when it is switched off.
@@ -31,7 +34,7 @@ impl Places {
     pub fn find(sources: &Sources) -> Result<Self, Vec<Fault>> {
         let mut reader = Reader::new(sources)?;
         let dir = DataSection::read_dir(&mut reader);
-        let database = DataSection::read_database(&mut reader, &dir);
+        let database = database::read(&mut reader, &dir);
         let configured = ServerSection::read_control_socket(&mut reader);
         let nobody_said = configured.is_none() && reader.is_default("data.dir");
         reader.faults()?;
@@ -42,7 +45,7 @@ impl Places {
             !std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
         };
         let other = nobody_said && !socket.as_deref().is_some_and(is_there) && is_there(&installed);
-        Ok(Self { database, control_socket: if other { Some(installed) } else { socket } })
+        Ok(Self { data: dir, database, control_socket: if other { Some(installed) } else { socket } })
     }
 }
 

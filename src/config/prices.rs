@@ -44,5 +44,5 @@ impl PricesSection {
 }
 
 fn fault(reader: &mut Reader<'_>, given: &str, missing: &str) {
-    reader.fault_at_key(given, format!("{given} needs {missing} too"));
+    reader.fault_without(given, &[missing], format!("{given} needs {missing} too"));
 }

@@ -3,13 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Sources;
 use super::credentials::{self, Credentials};
 use super::document::{self, Item};
 use super::fault::Fault;
-use super::setting::Setting;
+use super::links;
+use super::setting::{OrOff, Setting};
+use crate::text::{Oddity, did_you_mean, near, visible};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +77,25 @@ pub(super) struct Reader<'a> {
     secrets: BTreeSet<&'static str>,
     shown: Vec<Shown>,
     faults: Vec<Fault>,
+    /// Keys whose value could not be read.
+    faulty: BTreeSet<&'static str>,
     warnings: Vec<String>,
+}
+
+/// What is left when everything has been read.
+pub(super) struct Read {
+    pub shown: Vec<Shown>,
+    pub warnings: Vec<String>,
+    /// What is worth a line and nothing to worry about.
+    pub notes: Vec<String>,
+}
+
+/// A value as a source has it.
+struct Given {
+    text: String,
+    origin: Origin,
+    /// Whether the file has it without quotation marks, as a number or a boolean.
+    bare: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -90,6 +112,7 @@ impl<'a> Reader<'a> {
             secrets: BTreeSet::new(),
             shown: Vec::new(),
             faults: Vec::new(),
+            faulty: BTreeSet::new(),
             warnings: Vec::new(),
         })
     }
@@ -106,6 +129,26 @@ impl<'a> Reader<'a> {
                 default
             }
         }
+    }
+
+    /// A span within bounds. One of zero is refused where it would let everything fail.
+    pub(super) fn span(&mut self, key: Key, default: Duration, bounds: RangeInclusive<Duration>) -> Duration {
+        let span = self.value(key, default);
+        if !bounds.contains(&span) {
+            let (path, least, most) = (key.path, bounds.start().show(), bounds.end().show());
+            self.fault_at_key(path, format!("{path} must be from {least} to {most}, not {}", span.show()));
+        }
+        span
+    }
+
+    /// The same for what can be switched off, with a least span alone.
+    pub(super) fn span_or_off(&mut self, key: Key, default: Duration, least: Duration) -> Option<Duration> {
+        let span = Option::from(self.value(key, OrOff::On(default)));
+        if let Some(span) = span.filter(|span: &Duration| *span < least) {
+            let (path, least) = (key.path, least.show());
+            self.fault_at_key(path, format!("{path} must be at least {least}, or off, not {}", span.show()));
+        }
+        span
     }
 
     /// A value that has no default.
@@ -153,41 +196,67 @@ impl<'a> Reader<'a> {
     /// The strongest source that has the key.
     fn find<T: Setting>(&mut self, key: Key) -> Option<(T, Origin)> {
         self.known.insert(key.path);
-        let (text, origin) = self.text(key, T::LIST)?;
-        match T::parse(&text) {
-            Some(value) => Some((value, origin)),
-            None => {
-                let why = T::why(&text).unwrap_or_else(|| format!("must be {}", T::EXPECTED));
-                self.fault(&origin, format!("{} {why}", key.path));
+        let Given { text, origin, bare } = self.given(key, T::LIST)?;
+        match self.parsed(key.path, &text, bare) {
+            Ok(value) => Some((value, origin)),
+            Err(fault) => {
+                self.faulty.insert(key.path);
+                self.fault(&origin, fault);
                 None
             }
         }
     }
 
-    fn text(&mut self, key: Key, list: bool) -> Option<(String, Origin)> {
+    /// The value of a text, or what is wrong with it.
+    fn parsed<T: Setting>(&self, path: &str, text: &str, bare: bool) -> Result<T, String> {
+        let is_secret = self.secrets.contains(path);
+        // A secret in a wrong place is not repeated, nor is one in the right place.
+        let repeat = T::REPEAT && !is_secret;
+        match odd::<T>(text) {
+            Some(odd) if repeat => return Err(format!("{path} is {}, and {odd}", visible(text))),
+            Some(odd @ Oddity::Quotes) if is_secret => {
+                let file = "where they belong to the secret, name a file that holds it with";
+                return Err(format!("{path}: {odd}; {file} {path}_file"));
+            }
+            Some(odd) => return Err(format!("{path}: {odd}")),
+            None => {}
+        }
+        if T::QUOTED && bare {
+            return Err(format!("{path} must be a string: write it in quotation marks, as {text:?}"));
+        }
+        T::parse(text).ok_or_else(|| {
+            let not = if repeat { format!(", not {}", visible(text)) } else { String::new() };
+            T::why(text).map_or_else(|| format!("{path} must be {}{not}", T::EXPECTED), |why| format!("{path} {why}"))
+        })
+    }
+
+    fn given(&mut self, key: Key, list: bool) -> Option<Given> {
+        let given = |text: String, origin| Some(Given { text, origin, bare: false });
         if let Some((_, flag, value)) = self.sources.flags.iter().find(|(path, _, _)| *path == key.path) {
-            return Some((value.clone(), Origin::Flag(flag)));
+            return given(value.clone(), Origin::Flag(flag));
         }
         let name = variable(key.path);
-        let own = self.variable(&name);
+        // What Kubernetes sets for a service says nothing about a setting.
+        let own = self.variable(&name).filter(|value| !links::is_of_a_service(&name, value));
         let alias = key.alias.and_then(|alias| self.variable(alias).map(|value| (alias, value)));
         match (own, alias) {
             (Some(own), Some((alias, other))) if own != other => {
-                let what = format!("says something else than {alias}; set only one of them");
+                let what = format!("differs from {alias}; set only one of them");
                 self.faults.push(Fault::new(format!("environment {name}"), what));
-                return Some((own, Origin::Environment(name)));
+                return given(own, Origin::Environment(name));
             }
-            (Some(own), _) => return Some((own, Origin::Environment(name))),
-            (None, Some((alias, value))) => return Some((value, Origin::Environment(alias.into()))),
+            (Some(own), _) => return given(own, Origin::Environment(name)),
+            (None, Some((alias, value))) => return given(value, Origin::Environment(alias.into())),
             (None, None) => {}
         }
         let item = self.file.get(key.path)?.clone();
         let origin = Origin::File(item.place);
         let text = item.text.or(item.list.filter(|_| list));
         if text.is_none() {
-            self.fault(&origin, format!("{} must be one value, not a list or a date", key.path));
+            let kind = item.kind;
+            self.fault(&origin, format!("{} must be one value, not {kind}", key.path));
         }
-        text.map(|text| (text, origin))
+        text.map(|text| Given { text, origin, bare: item.bare })
     }
 
     /// A variable; an empty one counts as not set, as container files write it.
@@ -221,6 +290,14 @@ impl<'a> Reader<'a> {
         self.fault(&origin.unwrap_or(Origin::Default), what);
     }
 
+    /// That a key is of no use without another; nothing where that one is set and
+    /// only wrong.
+    pub(super) fn fault_without(&mut self, key: &str, needed: &[&str], what: String) {
+        if !needed.iter().any(|needed| self.faulty.contains(needed)) {
+            self.fault_at_key(key, what);
+        }
+    }
+
     pub(super) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
     }
@@ -231,13 +308,36 @@ impl<'a> Reader<'a> {
     }
 
     /// What was read, or every fault; keys that nobody asked for are faults.
-    pub(super) fn finish(mut self) -> Result<(Vec<Shown>, Vec<String>), Vec<Fault>> {
-        for (path, item) in &self.file {
-            if !self.known.contains(path.as_str()) {
-                let near = nearest(path, self.known.iter().copied());
-                self.faults.push(Fault::new(item.place.clone(), format!("unknown key {path:?}{near}")));
+    pub(super) fn finish(mut self) -> Result<Read, Vec<Fault>> {
+        self.refuse_unknown_keys();
+        self.warn_of_unused_credentials();
+        let links = self.refuse_unknown_variables();
+        let notes = match links.as_slice() {
+            [] => Vec::new(),
+            links => {
+                vec![format!("ignoring variables that Kubernetes or Docker sets for a service: {}", links.join(", "))]
             }
+        };
+        if self.faults.is_empty() {
+            Ok(Read { shown: self.shown, warnings: self.warnings, notes })
+        } else {
+            Err(self.faults)
         }
+    }
+
+    fn refuse_unknown_keys(&mut self) {
+        for (path, item) in self.file.iter().filter(|(path, _)| !self.known.contains(path.as_str())) {
+            let section = format!("{path}.");
+            let what = if self.known.iter().any(|known| known.starts_with(&section)) {
+                format!("{path:?} is a section: write [{path}] above its keys")
+            } else {
+                format!("unknown key {path:?}{}", nearest(path, self.known.iter().copied()))
+            };
+            self.faults.push(Fault::new(item.place.clone(), what));
+        }
+    }
+
+    fn warn_of_unused_credentials(&mut self) {
         // One that a setting names as a file, such as a private key, is in use.
         let is_named = |name: &str| {
             let path = self.sources.credentials.as_ref().map(|folder| folder.join(name).display().to_string());
@@ -248,24 +348,24 @@ impl<'a> Reader<'a> {
             let near = nearest(name, self.secrets.iter().copied());
             self.warnings.push(format!("credential {name} has no effect{near}"));
         }
+    }
+
+    /// A variable of ours that is misspelt would leave its setting at the default,
+    /// such as another data folder. Those that Kubernetes and Docker set for a
+    /// service called agentd are handed back.
+    fn refuse_unknown_variables(&mut self) -> Vec<String> {
         let names: BTreeSet<_> = self.known.iter().map(|path| variable(path)).collect();
+        let mut links = Vec::new();
         for name in self.variables("AGENTD_") {
-            if names.contains(&name) || name == "AGENTD_CONFIG" {
-                continue;
-            }
-            let near = nearest(&name, names.iter().map(String::as_str));
-            let section = |path: &&str| {
-                let section = path.split('.').next().unwrap_or(path);
-                name.starts_with(&variable(&format!("{section}.")))
-            };
-            if self.known.iter().any(section) {
+            let value = self.sources.environment.get(&name).map_or("", String::as_str);
+            if links::is_of_a_service(&name, value) {
+                links.push(name);
+            } else if !names.contains(&name) && name != "AGENTD_CONFIG" {
+                let near = nearest(&name, names.iter().map(String::as_str));
                 self.faults.push(Fault::new(format!("environment {name}"), format!("unknown variable{near}")));
-            } else {
-                // Kubernetes sets such names for a service called agentd.
-                self.warnings.push(format!("environment {name} has no effect{near}"));
             }
         }
-        if self.faults.is_empty() { Ok((self.shown, self.warnings)) } else { Err(self.faults) }
+        links
     }
 }
 
@@ -275,9 +375,13 @@ fn variable(path: &str) -> String {
 }
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let scored = known.map(|other| (strsim::jaro_winkler(name, other), other));
-    match scored.max_by(|(a, _), (b, _)| a.total_cmp(b)) {
-        Some((score, near)) if score > 0.7 => format!("; did you mean {near:?}?"),
-        _ => "; agentd check --show lists the known keys".into(),
+    match near(name, known) {
+        None => "; agentd check --show lists the known keys".into(),
+        near => did_you_mean(near),
     }
+}
+
+/// What is odd about a value, or about one of a list.
+fn odd<T: Setting>(text: &str) -> Option<Oddity> {
+    if T::LIST { text.split(',').find_map(|part| Oddity::of(part.trim_matches(' '))) } else { Oddity::of(text) }
 }

@@ -7,7 +7,7 @@ use url::{Host, Url};
 
 use super::reader::Reader;
 use super::sections::{Secret, key};
-use super::setting::Setting;
+use super::setting::{HOUR, MINUTE, SECOND, Setting};
 
 /// A bucket and how it is reached.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl S3Section {
         let ca_file = reader
             .optional(key("backup.s3_ca_file", "A PEM file of authorities to trust for it, beside those of the host."));
         let patience = key("backup.s3_patience", "For how long nothing may move before an exchange has failed.");
-        let patience = reader.value(patience, Duration::from_secs(60));
+        let patience = reader.span(patience, MINUTE, SECOND..=HOUR);
         let unencrypted = reader.value(
             key(
                 "backup.s3_expose_backups_unencrypted",
@@ -101,9 +101,6 @@ impl S3Section {
         if !is_region(&self.region) {
             reader.fault_at_key("backup.s3_region", "backup.s3_region must be a region such as eu-central-1".into());
         }
-        if self.patience < Duration::from_secs(1) {
-            reader.fault_at_key("backup.s3_patience", "backup.s3_patience must be at least 1s".into());
-        }
         self.check_keys(reader);
         self.check_endpoint(reader, unencrypted);
     }
@@ -113,7 +110,7 @@ impl S3Section {
         if self.access_key.is_empty() {
             let what = "backup.s3_bucket needs backup.s3_access_key and backup.s3_secret_key too: they are made where \
                         the bucket is";
-            reader.fault_at_key("backup.s3_bucket", what.into());
+            reader.fault_without("backup.s3_bucket", &["backup.s3_access_key"], what.into());
         } else if !graphic(&self.access_key) || self.access_key.contains('/') {
             let what = "backup.s3_access_key holds characters that no key has";
             reader.fault_at_key("backup.s3_access_key", what.into());
@@ -121,7 +118,11 @@ impl S3Section {
         match self.secret_key.resolve() {
             Ok(None) if !self.access_key.is_empty() => {
                 let what = "backup.s3_access_key needs backup.s3_secret_key or backup.s3_secret_key_file too";
-                reader.fault_at_key("backup.s3_access_key", what.into());
+                reader.fault_without(
+                    "backup.s3_access_key",
+                    &["backup.s3_secret_key", "backup.s3_secret_key_file"],
+                    what.into(),
+                );
             }
             Ok(Some(text)) if !graphic(&text) => {
                 let what = "backup.s3_secret_key holds characters that no key has";
@@ -281,7 +282,7 @@ mod tests {
             ("PREFIX", "a//b", "must be folders"),
             ("PREFIX", "a b", "must be folders"),
             ("REGION", "eu west", "must be a region"),
-            ("PATIENCE", "10ms", "at least 1s"),
+            ("PATIENCE", "10ms", "must be from 1s to 1h"),
             ("SECRET_KEY_FILE", "/not/there", "set one of them"),
         ] {
             let refused = read(&[(&format!("AGENTD_BACKUP_S3_{name}"), value)]).expect_err(value);

@@ -1,12 +1,13 @@
 //! The sections of the file, each with its keys.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::database;
 use super::legacy::Mode;
 use super::reader::{Key, Origin, Reader};
-use super::setting::{Bytes, ControlSocket, List, LogFormat, OrOff, Setting};
+use super::setting::{Bytes, ControlSocket, DAY, HOUR, INSTANT, List, LogFormat, MINUTE, SECOND, Setting};
 use super::tls::{TlsMode, TlsSection};
 use crate::net::Network;
 
@@ -75,15 +76,20 @@ impl ServerSection {
                 false,
             ),
             body_bytes: usize::try_from(body_bytes.0).unwrap_or(usize::MAX),
-            body_time: reader
-                .value(key("server.body_time", "Time that a client has to send a body."), Duration::from_secs(30)),
-            head_time: reader.value(
+            body_time: reader.span(
+                key("server.body_time", "Time that a client has to send a body."),
+                Duration::from_secs(30),
+                INSTANT..=DAY,
+            ),
+            head_time: reader.span(
                 key("server.head_time", "Time that a client has to send the head of a request."),
                 Duration::from_secs(10),
+                INSTANT..=DAY,
             ),
-            drain_time: reader.value(
-                key("server.drain_time", "Time that running jobs have to end when the service stops."),
+            drain_time: reader.span(
+                key("server.drain_time", "Time that running jobs have to end when the service stops; 0s: none."),
                 Duration::from_secs(20),
+                Duration::ZERO..=DAY,
             ),
             control_socket: Self::read_control_socket(reader),
             trusted_proxies: reader
@@ -96,6 +102,12 @@ impl ServerSection {
     }
 
     pub(super) fn check(&self, reader: &mut Reader<'_>, tls: &TlsSection) {
+        for network in self.trusted_proxies.iter().filter(|network| network.is_vast()) {
+            reader.warn(format!(
+                "server.trusted_proxies has {network}: whoever comes from there can claim any address, which passes the \
+                 address lists of keys and the limits on wrong passwords; name the proxies alone"
+            ));
+        }
         let plain = tls.mode == TlsMode::Off;
         if self.http_listen.is_some() && plain {
             let what = "server.http_listen sends on to HTTPS, which tls.mode = \"off\" does not have";
@@ -144,7 +156,7 @@ impl DataSection {
             reader.fault_at_key("data.wal_bound", "data.wal_bound must be at least 1MiB".into());
         }
         Self {
-            database: Self::read_database(reader, &dir),
+            database: database::read(reader, &dir),
             dir,
             min_free: reader
                 .value(key("data.min_free", "Free disk space below which new work is refused."), Bytes(64 << 20))
@@ -182,12 +194,6 @@ impl DataSection {
     pub(super) fn read_dir(reader: &mut Reader<'_>) -> PathBuf {
         let usual = reader.folder("STATE_DIRECTORY").unwrap_or_else(|| PathBuf::from("data"));
         reader.value(key("data.dir", "Folder of everything that is kept."), usual)
-    }
-
-    pub(super) fn read_database(reader: &mut Reader<'_>, dir: &Path) -> PathBuf {
-        let database =
-            aliased("data.database", "AGENT_DB_PATH", "The database file; agentd.db in data.dir when not set.");
-        reader.optional(database).unwrap_or_else(|| dir.join("agentd.db"))
     }
 }
 
@@ -245,10 +251,13 @@ impl Secret {
             Self::Text(text, _) => Ok(Some(text.trim().to_owned())),
             Self::Unset => Ok(None),
             Self::File(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| format!("the secret in {} cannot be read: {error}", path.display()))?;
+                let place = format!("the secret in {}", path.display());
+                let bytes = std::fs::read(path).map_err(|error| format!("{place} cannot be read: {error}"))?;
+                // Nothing of it is told, also not what is wrong with it.
+                let text =
+                    String::from_utf8(bytes).map_err(|_| format!("{place} is not UTF-8: save the file as UTF-8"))?;
                 let text = String::parse(text.trim());
-                text.map(Some).ok_or_else(|| format!("the secret in {} is empty", path.display()))
+                text.map(Some).ok_or_else(|| format!("{place} is empty: write the secret into it"))
             }
         }
     }
@@ -269,6 +278,8 @@ pub struct AuthSection {
     pub metrics_token: Secret,
 }
 
+/// Less is no room for any result.
+const SMALLEST_RESULT: u64 = 64;
 /// Shorter secrets can be guessed.
 const SHORTEST_SECRET: usize = 16;
 
@@ -366,18 +377,24 @@ pub struct JobsSection {
 impl JobsSection {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let result = reader.value(key("jobs.result_bytes", "Bytes of JSON that a job may give back."), Bytes(1 << 20));
+        if result.0 < SMALLEST_RESULT {
+            let what = format!("jobs.result_bytes must be at least {SMALLEST_RESULT}: with less, jobs fail");
+            reader.fault_at_key("jobs.result_bytes", what);
+        }
         Self {
             concurrency: reader.value(key("jobs.concurrency", "Jobs that run at the same time."), 64),
             queue: reader.value(key("jobs.queue", "Jobs that may wait before submissions are refused."), 500_000),
             result_bytes: usize::try_from(result.0).unwrap_or(usize::MAX),
-            wait: reader
-                .value(key("jobs.wait", "The longest time that ?wait= holds an answer back."), Duration::from_secs(60)),
-            retention: reader
-                .value(
-                    key("jobs.retention", "How long finished jobs are kept: a span such as 30d, or off for ever."),
-                    OrOff::On(Duration::from_secs(30 * 86_400)),
-                )
-                .into(),
+            wait: reader.span(
+                key("jobs.wait", "The longest time that ?wait= holds an answer back; 0s: not at all."),
+                MINUTE,
+                Duration::ZERO..=HOUR,
+            ),
+            retention: reader.span_or_off(
+                key("jobs.retention", "How long finished jobs are kept: a span such as 30d, or off for ever."),
+                30 * DAY,
+                SECOND,
+            ),
         }
     }
 }

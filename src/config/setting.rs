@@ -13,6 +13,10 @@ pub(super) trait Setting: Sized {
     const EXPECTED: &'static str;
     /// Whether the file may have an array for it.
     const LIST: bool = false;
+    /// Whether the file must have it in quotation marks: a number that is taken for a path is a slip.
+    const QUOTED: bool = false;
+    /// Whether a wrong value may be repeated: not where it could be a secret in the wrong place.
+    const REPEAT: bool = true;
 
     fn parse(text: &str) -> Option<Self>;
 
@@ -49,7 +53,7 @@ impl Setting for OrOff<Duration> {
     const EXPECTED: &'static str = "a span such as 12h or 30d, or off";
 
     fn parse(text: &str) -> Option<Self> {
-        if text == "off" { Some(Self::Off) } else { parse_span(text).map(Self::On) }
+        if is_off(text) { Some(Self::Off) } else { parse_span(text).map(Self::On) }
     }
 
     fn show(&self) -> String {
@@ -79,7 +83,8 @@ pub enum LogFormat {
 }
 
 impl Setting for String {
-    const EXPECTED: &'static str = "a text that is not empty";
+    const EXPECTED: &'static str = "a string that is not empty";
+    const QUOTED: bool = true;
 
     fn parse(text: &str) -> Option<Self> {
         (!text.trim().is_empty()).then(|| text.to_owned())
@@ -92,6 +97,7 @@ impl Setting for String {
 
 impl Setting for PathBuf {
     const EXPECTED: &'static str = "a path";
+    const QUOTED: bool = true;
 
     fn parse(text: &str) -> Option<Self> {
         (!text.is_empty() && !text.contains('\0')).then(|| text.into())
@@ -104,12 +110,10 @@ impl Setting for PathBuf {
 
 impl Setting for ControlSocket {
     const EXPECTED: &'static str = "a path, or off";
+    const QUOTED: bool = true;
 
     fn parse(text: &str) -> Option<Self> {
-        match text {
-            "" | "off" => Some(Self::Off),
-            path => PathBuf::parse(path).map(Self::At),
-        }
+        if text.is_empty() || is_off(text) { Some(Self::Off) } else { PathBuf::parse(text).map(Self::At) }
     }
 
     fn show(&self) -> String {
@@ -138,9 +142,9 @@ impl Setting for bool {
     const EXPECTED: &'static str = "true or false";
 
     fn parse(text: &str) -> Option<Self> {
-        match text {
-            "true" | "1" => Some(true),
-            "false" | "0" => Some(false),
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Some(true),
+            "false" | "0" | "no" | "off" => Some(false),
             _ => None,
         }
     }
@@ -222,6 +226,7 @@ pub(super) struct List<T>(pub Vec<T>);
 impl<T: Setting> Setting for List<T> {
     const EXPECTED: &'static str = T::EXPECTED;
     const LIST: bool = true;
+    const REPEAT: bool = T::REPEAT;
 
     fn parse(text: &str) -> Option<Self> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -297,6 +302,18 @@ impl Setting for Seconds {
     fn show(&self) -> String {
         self.0.show()
     }
+}
+
+/// Less is no time for anybody who is not on this machine.
+pub(super) const INSTANT: Duration = Duration::from_millis(100);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+
+/// Whether somebody has switched it off.
+pub(super) fn is_off(text: &str) -> bool {
+    text.eq_ignore_ascii_case("off")
 }
 
 /// A span with its unit; at most a hundred years.

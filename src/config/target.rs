@@ -28,6 +28,13 @@ pub enum TargetHost {
     Net(IpNet),
 }
 
+impl Target {
+    /// Whether it is more than any network of one's own.
+    pub(super) fn is_vast(&self) -> bool {
+        matches!(&self.host, TargetHost::Net(net) if crate::net::is_vast(net))
+    }
+}
+
 /// Text that is no [`Target`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a name, an address or a network")]

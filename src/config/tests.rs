@@ -154,7 +154,7 @@ fn a_planner_that_is_not_there_is_refused_by_name() {
     assert_eq!(shown(&loaded("", &[("AGENT_PLANNER_MODE", "rules")]), "agent.planner").value, "rules");
     assert_eq!(
         faults("", &[("AGENT_PLANNER_MODE", "llm")]),
-        "environment AGENT_PLANNER_MODE: agent.planner must be rules; the planner llm is not available in this version\n"
+        "environment AGENT_PLANNER_MODE: agent.planner must be rules (the planner llm is not available in this version), not \"llm\"\n"
     );
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::sections::key;
-use super::setting::{OrOff, Setting};
+use super::setting::{HOUR, INSTANT, OrOff, Setting};
 
 /// Where the certificate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +45,6 @@ impl Setting for TlsMode {
     }
 }
 
-/// Less is no time for anybody who is not on this machine.
-const SHORTEST_HANDSHAKE: Duration = Duration::from_millis(100);
-
 /// `[tls]`
 #[derive(Clone, Debug)]
 pub struct TlsSection {
@@ -80,8 +77,11 @@ impl TlsSection {
             key_file: reader.optional(key("tls.key_file", "Mode files: the private key, PEM.")),
             http2: reader.value(key("tls.http2", "Whether HTTP/2 is offered beside HTTP/1.1."), false),
             hsts: reader.value(hsts, OrOff::On(Duration::from_secs(365 * 86_400))).into(),
-            handshake_time: reader
-                .value(key("tls.handshake_time", "Time that a client has for a handshake."), Duration::from_secs(5)),
+            handshake_time: reader.span(
+                key("tls.handshake_time", "Time that a client has for a handshake."),
+                Duration::from_secs(5),
+                INSTANT..=HOUR,
+            ),
             connections: reader.value(
                 key("tls.connections", "Connections that are held at the same time; more wait in the kernel."),
                 20_000,
@@ -90,14 +90,11 @@ impl TlsSection {
     }
 
     pub(super) fn check(&self, reader: &mut Reader<'_>) {
-        if self.handshake_time < SHORTEST_HANDSHAKE {
-            reader.fault_at_key("tls.handshake_time", "tls.handshake_time must be at least 100ms".into());
-        }
         let files = [("tls.cert_file", &self.cert_file), ("tls.key_file", &self.key_file)];
         for (key, file) in files {
             match (self.mode, file) {
                 (TlsMode::Files, None) => {
-                    reader.fault_at_key("tls.mode", format!("tls.mode = \"files\" needs {key} too"));
+                    reader.fault_without("tls.mode", &[key], format!("tls.mode = \"files\" needs {key} too"));
                 }
                 (TlsMode::Files, Some(_)) | (_, None) => {}
                 (_, Some(_)) => reader.warn(format!("{key} says nothing while tls.mode is {}", self.mode.show())),

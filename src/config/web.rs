@@ -8,7 +8,7 @@ use url::Url;
 
 use super::reader::Reader;
 use super::sections::{Secret, aliased, key};
-use super::setting::{Bytes, List, Setting};
+use super::setting::{Bytes, HOUR, INSTANT, List, Setting};
 use super::target::{Nameserver, Target};
 
 /// `[outbound]`
@@ -31,8 +31,15 @@ impl OutboundSection {
         let nameservers = key("outbound.nameservers", "Name servers to ask; those of /etc/resolv.conf when not set.");
         let extra_ca =
             key("outbound.extra_ca", "A PEM file of certificate authorities to trust beside those of the host.");
+        let allow: Vec<Target> = reader.value(allow, List(Vec::new())).0;
+        for target in allow.iter().filter(|target| target.is_vast()) {
+            reader.warn(format!(
+                "outbound.allow has {target}: every tenant reaches this machine and the networks behind it, with \
+                 the metadata service of a cloud; name the targets that are meant, with their ports"
+            ));
+        }
         Self {
-            allow: reader.value(allow, List(Vec::new())).0,
+            allow,
             nameservers: reader
                 .value(nameservers, List(Vec::<Nameserver>::new()))
                 .0
@@ -79,6 +86,7 @@ impl Setting for SearchProvider {
 
 impl Setting for Url {
     const EXPECTED: &'static str = "an http or https URL without a user, a query or a fragment";
+    const REPEAT: bool = false;
 
     fn parse(text: &str) -> Option<Self> {
         let url = Self::parse(text).ok()?;
@@ -119,7 +127,7 @@ impl WebSection {
         let search_url = key("web.search_url", "Where the search provider is: needed for searxng, usual otherwise.");
         Self {
             page_bytes: usize::try_from(page_bytes.0).unwrap_or(usize::MAX),
-            page_time: reader.value(page_time, Duration::from_secs(30)),
+            page_time: reader.span(page_time, Duration::from_secs(30), INSTANT..=HOUR),
             robots: reader.value(key("web.robots", "Whether robots.txt is asked for and obeyed."), true),
             search_provider: reader.optional(provider),
             search_url: reader.optional(search_url),
@@ -158,7 +166,7 @@ impl WebSection {
             _ => return,
         };
         let what = format!("web.search_provider needs {missing} too");
-        reader.fault_at_key("web.search_provider", what);
+        reader.fault_without("web.search_provider", &[missing], what);
     }
 
     /// The key for whoever answers searches, with where it is set; none where

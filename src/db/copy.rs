@@ -11,6 +11,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
 use super::metrics::Health;
+use super::place::plain_name;
 use super::writer::checkpoint;
 use super::{Db, Error, PAGE_BYTES, connect};
 
@@ -62,7 +63,7 @@ impl Db {
     }
 
     fn copy_pages(&self, source: &Connection, path: &Path, go_on: impl Fn() -> bool) -> Result<u64, Error> {
-        let io = |error: std::io::Error| Error::Io(format!("{}: {error}", path.display()));
+        let io = |error: std::io::Error| Error::from_io(path, &error);
         let mut target = new(path)?;
         let file = std::fs::File::open(path).map_err(io)?;
         let copy = Backup::new(source, &mut target)?;
@@ -113,7 +114,7 @@ impl Db {
 /// need protect it.
 fn new(path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = Connection::open_with_flags(plain_name(path), flags)?;
     connection.execute_batch(
         "PRAGMA journal_mode = OFF;
          PRAGMA synchronous = OFF;

@@ -1,5 +1,7 @@
 //! What can go wrong with the database, in the words of those who call it.
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::ErrorCode;
@@ -14,7 +16,10 @@ pub enum Error {
     /// The file system or the file does not accept writes.
     #[error("the database cannot be written: {0}")]
     ReadOnly(String),
-    /// Reading or writing failed below SQLite, or the file is damaged.
+    /// What is in the file is not as SQLite has left it.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// Reading or writing failed below SQLite.
     #[error("the database could not be read or written: {0}")]
     Io(String),
     /// More operations wait than the engine takes.
@@ -47,21 +52,44 @@ impl Error {
 
     /// Whether the connection that met this error should be opened anew.
     pub(super) fn spoils_connection(&self) -> bool {
-        matches!(self, Self::Io(_) | Self::ReadOnly(_))
+        matches!(self, Self::Io(_) | Self::ReadOnly(_) | Self::Damaged(_))
+    }
+
+    /// Whether it belongs to everything that is written together: SQLite may have
+    /// rolled all of it back, or the next write would meet the same.
+    pub(super) fn is_batch_wide(&self) -> bool {
+        matches!(self, Self::Full | Self::ReadOnly(_) | Self::Io(_) | Self::Damaged(_))
+    }
+
+    /// What the operating system says of a file.
+    pub(super) fn from_io(path: &Path, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                Self::ReadOnly(format!("{}: {error}", path.display()))
+            }
+            _ => Self::Io(format!("{}: {error}", path.display())),
+        }
     }
 }
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
+        Self::of(&error)
+    }
+}
+
+impl Error {
+    /// What an answer of SQLite means.
+    pub(super) fn of(error: &rusqlite::Error) -> Self {
         let text = error.to_string();
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::ReadOnly(text),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(text),
             Some(
                 ErrorCode::SystemIoFailure
                 | ErrorCode::CannotOpen
-                | ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
                 | ErrorCode::OutOfMemory
                 | ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked,

@@ -7,6 +7,7 @@ use refinery::Migration;
 use rusqlite::Connection;
 
 use super::migrate::{embedded, newest_snapshot, refuse_foreign, version};
+use super::place::folder_of;
 use super::{Error, OpenError, connect};
 
 /// One migration, as the database and this binary know it.
@@ -73,9 +74,8 @@ pub struct Newer {
 /// When the file cannot be read or is no database of agentd.
 pub fn newer_than(database: &Path, known: i32) -> Result<Option<Newer>, OpenError> {
     let found = version(&connect::look(database)?)?;
-    let snapshots = || database.parent().map(|folder| folder.join("snapshots"));
-    Ok((found > known)
-        .then(|| Newer { found, snapshot: snapshots().and_then(|folder| newest_snapshot(&folder, known)) }))
+    let snapshots = folder_of(database).join("snapshots");
+    Ok((found > known).then(|| Newer { found, snapshot: newest_snapshot(&snapshots, known) }))
 }
 
 struct Applied {
@@ -138,7 +138,7 @@ mod tests {
     fn reading_leaves_nothing_behind() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a database?#%.db");
-        let mut connection = connect::writer(&path).expect("opens");
+        let mut connection = connect::fresh(&path).expect("opens");
         migrate::run(&mut connection, embedded(), folder.path(), None, &crate::db::Progress::default())
             .expect("migrates");
         assert!(read(&path).expect("readable while it is open").iter().all(|entry| entry.state == State::Applied));

@@ -10,6 +10,7 @@ pub use refinery::Migration;
 use refinery::{Runner, Target};
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::place::plain_name;
 use super::{Error, OpenError, Progress, connect, prepared};
 
 mod embedded {
@@ -108,6 +109,11 @@ fn failed(error: &refinery::Error, snapshot: Option<PathBuf>) -> OpenError {
     let mut reason = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
+        // What the disk or the file is to blame for says what to do about it.
+        let of_database = cause.downcast_ref::<rusqlite::Error>().map(Error::of);
+        if let Some(error) = of_database.filter(Error::is_batch_wide) {
+            return error.into();
+        }
         reason = format!("{reason}: {cause}");
         source = cause.source();
     }
@@ -145,7 +151,7 @@ fn snapshot(connection: &Connection, folder: &Path, version: i32, progress: &Pro
     let io = |source| OpenError::Folder { folder: folder.into(), source };
     std::fs::create_dir_all(folder).map_err(io)?;
     let path = folder.join(format!("agentd-schema{version:04}.db"));
-    let partial = Unfinished::new(path.with_extension("partial"));
+    let partial = Unfinished::new(plain_name(&path.with_extension("partial")));
     connection.execute("VACUUM INTO ?1", [partial.0.to_string_lossy()]).map_err(Error::from)?;
     let copy = connect::plain(&partial.0)?;
     progress.watch(&copy).map_err(Error::from)?;
@@ -216,7 +222,7 @@ mod tests {
         }
 
         fn open(&self) -> Connection {
-            connect::writer(&self.folder.path().join("agentd.db")).expect("opens")
+            connect::fresh(&self.folder.path().join("agentd.db")).expect("opens")
         }
 
         fn run(&self, migrations: Vec<Migration>) -> Result<Report, OpenError> {

@@ -12,10 +12,12 @@ mod error;
 mod expand;
 mod file;
 pub mod history;
+pub mod limit;
 mod lock;
 mod maintenance;
 mod metrics;
 pub mod migrate;
+mod place;
 pub mod prepared;
 mod progress;
 mod reader;
@@ -33,6 +35,7 @@ pub use error::Error;
 pub use file::{DbFile, schema_of_this_binary};
 pub use lock::{FolderLock, LOCK};
 use metrics::{Health, Metrics};
+pub use place::{filled, folder_of, refuse_unusable, remains_of};
 pub use progress::Progress;
 pub use rusqlite::params;
 pub use rusqlite::types::{ToSql, Type as SqlType, Value};
@@ -41,6 +44,8 @@ pub use tx::{Row, Tx};
 /// An error while reading a column, in the words of the engine.
 pub type RowError = rusqlite::Error;
 
+/// With less left on it a disk is full.
+pub const NONE_LEFT: u64 = 64 << 10;
 /// How long a connection waits for a lock of another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes in a page of the database and its log.
@@ -79,12 +84,52 @@ pub enum OpenError {
         pid: String,
     },
     /// The folder cannot be made or written.
-    #[error("the data folder {folder:?} cannot be used: {source}; it must be a folder that this user can write")]
+    #[error("the data folder {} cannot be used: {}", place::shown(.folder), place::why_not(.folder, .source))]
     Folder {
         /// The folder.
         folder: PathBuf,
         /// What the operating system says.
         source: std::io::Error,
+    },
+    /// There is no room left for it.
+    #[error(
+        "the disk that holds the database {database:?} is full: make space there (df -h shows it), and start again"
+    )]
+    Full {
+        /// The file.
+        database: PathBuf,
+    },
+    /// The file cannot be a database where it lies.
+    #[error("the database {} cannot be used: {why}", place::shown(.database))]
+    Place {
+        /// The file.
+        database: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// The file is there, and nothing is in it.
+    #[error(
+        "the database {database:?} has 0 bytes: its content is lost. Put it back, or restore a backup with \
+         agentd restore --force; to begin anew with an empty service, remove that file"
+    )]
+    Empty {
+        /// The file.
+        database: PathBuf,
+    },
+    /// There is none where one has been.
+    #[error(
+        "{} {database:?}, but this is not a first start; there is {}. Look whether data.dir and \
+         data.database are right and the disk is mounted; put the database back, or restore a backup with agentd \
+         restore. To begin anew with an empty service, move these away first",
+        if *.empty { "there is nothing in the database" } else { "there is no database" }, .found.join(", ")
+    )]
+    Missing {
+        /// Where it should be.
+        database: PathBuf,
+        /// Whether it is there and has no table.
+        empty: bool,
+        /// What is left of it.
+        found: Vec<String>,
     },
     /// A database that another program made.
     #[error("this file is a database, but not one of agentd's; choose another path, agentd will not touch it")]
@@ -121,6 +166,19 @@ pub enum OpenError {
         /// The first line of the check.
         verdict: String,
     },
+    /// The database of this service cannot be read any more.
+    #[error(
+        "the database {database:?} is damaged: {verdict}. Restore a backup with agentd restore --force, which keeps \
+         the damaged file{}", named(.snapshot.as_deref())
+    )]
+    Broken {
+        /// The file.
+        database: PathBuf,
+        /// What SQLite says.
+        verdict: String,
+        /// The newest snapshot beside it that this binary can use.
+        snapshot: Option<PathBuf>,
+    },
     /// Anything else SQLite says.
     #[error(transparent)]
     Database(#[from] Error),
@@ -151,20 +209,51 @@ struct Threads {
     stop_maintenance: Option<mpsc::Sender<()>>,
 }
 
+impl OpenError {
+    /// The same, with the file and the way back where it means that the database
+    /// is damaged, and what really holds it up where it only looks like the disk.
+    #[must_use]
+    pub fn of(self, database: &Path) -> Self {
+        let verdict = match self {
+            Self::Database(Error::Damaged(verdict)) | Self::Damaged { verdict } => verdict,
+            Self::Database(Error::Full) => return Self::Full { database: database.into() },
+            // SQLite reports a disk that fails where the index of its log does not fit.
+            Self::Database(Error::Io(_)) if free_bytes(folder_of(database)).is_some_and(|free| free < NONE_LEFT) => {
+                return Self::Full { database: database.into() };
+            }
+            Self::Database(Error::Io(_)) if limit::is_reached(database) => {
+                return Self::Place { database: database.into(), why: limit::advice() };
+            }
+            other => return other,
+        };
+        let snapshot = migrate::newest_snapshot(&folder_of(database).join("snapshots"), schema_of_this_binary());
+        Self::Broken { database: database.into(), verdict, snapshot }
+    }
+}
+
 impl Db {
     /// Opens the database, brings it to this binary's schema, starts the threads.
     ///
     /// # Errors
     /// See [`OpenError`]; nothing is left running.
     pub fn open(options: Options, registry: &prometheus::Registry) -> Result<(Self, migrate::Report), OpenError> {
-        let folder = options.path.parent().unwrap_or(Path::new("."));
+        let database = options.path.clone();
+        Self::open_as_it_is(options, registry).map_err(|error| error.of(&database))
+    }
+
+    fn open_as_it_is(options: Options, registry: &prometheus::Registry) -> Result<(Self, migrate::Report), OpenError> {
+        let folder = folder_of(&options.path);
+        place::refuse_unusable(&options.path)?;
         // As long as nobody has the file open.
         let ready = prepared::catch_up(&options.path, &options.progress);
         // Opening for writing sets the journal's mode, so a file that is not ours
         // is refused before that. The look stays open until the writer is: the
         // last connection to close would checkpoint the log.
-        let look = if options.path.exists() { Some(connect::plain(&options.path)?) } else { None };
-        look.as_ref().map_or(Ok(()), migrate::refuse_foreign)?;
+        if !options.path.exists() {
+            place::make(&options.path)?;
+        }
+        let look = connect::plain(&options.path)?;
+        migrate::refuse_foreign(&look)?;
         let mut connection = connect::writer(&options.path)?;
         drop(look);
         let migrations = migrate::embedded().into_iter().chain(options.more_migrations.iter().cloned()).collect();
@@ -190,6 +279,7 @@ impl Db {
         let writer_path = path.clone();
         let writer = writer::Writer {
             open: Box::new(move || connect::writer(&writer_path)),
+            database: path.clone(),
             inbox: shared.writes.clone(),
             health: shared.health.clone(),
             metrics,
@@ -335,9 +425,7 @@ impl Db {
     pub fn file_bytes(&self) -> (u64, u64) {
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
         let path = &self.0.options.path;
-        let mut wal = path.clone().into_os_string();
-        wal.push("-wal");
-        (size(path), size(Path::new(&wal)))
+        (size(path), size(&place::beside(path, "-wal")))
     }
 
     /// Finishes what waits, checkpoints, closes the files, joins the threads.
@@ -357,8 +445,7 @@ impl Db {
     }
 
     fn measure_space(&self) {
-        let folder = self.0.options.path.parent().unwrap_or(Path::new("."));
-        self.0.health.set_free_bytes(free_bytes(folder).unwrap_or(0));
+        self.0.health.set_free_bytes(free_bytes(folder_of(&self.0.options.path)).unwrap_or(0));
     }
 }
 

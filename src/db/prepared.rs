@@ -14,6 +14,7 @@ use rusqlite::Connection;
 use rusqlite::backup::Backup;
 
 use super::migrate::{Migration, Unfinished, intact, newest, version};
+use super::place::{beside, folder_of, plain_name};
 use super::{Error, OpenError, Progress, connect, free_bytes};
 
 const EXTENSION: &str = "prepared";
@@ -40,7 +41,7 @@ pub fn prepare(database: &Path, more: &[Migration]) -> Result<Option<PathBuf>, O
     let path = folder.join(format!("agentd-schema{schema:04}.{EXTENSION}"));
     let partial = Unfinished::new(path.with_extension(UNFINISHED));
     enough_space(&folder, database)?;
-    let mut copy = Connection::open(&partial.0).map_err(Error::from)?;
+    let mut copy = Connection::open(plain_name(&partial.0)).map_err(Error::from)?;
     // All in one step: what is written meanwhile would make it begin anew.
     Backup::new(&from, &mut copy).and_then(|backup| backup.step(-1)).map_err(Error::from)?;
     intact(&copy)?;
@@ -99,7 +100,7 @@ pub(super) fn take(ready: Option<PathBuf>, schema: i32) -> Option<PathBuf> {
     let ready = ready?;
     let path = ready.with_extension("db");
     let fits = path.file_name().is_some_and(|name| *name == *format!("agentd-schema{schema:04}.db"));
-    let folder = path.parent()?;
+    let folder = folder_of(&path);
     let moved = || std::fs::rename(&ready, &path).and_then(|()| File::open(folder)?.sync_all());
     (fits && moved().is_ok()).then_some(path)
 }
@@ -114,15 +115,14 @@ pub(super) fn discard(database: &Path) {
 }
 
 fn folder(database: &Path) -> PathBuf {
-    database.parent().unwrap_or(Path::new(".")).join("snapshots")
+    folder_of(database).join("snapshots")
 }
 
 /// Whether the file holds everything: its log is folded into it at the end of a
 /// service, but not when that is killed.
 fn is_folded(database: &Path) -> bool {
-    let mut log = database.as_os_str().to_owned();
-    log.push("-wal");
-    std::fs::metadata(log).map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |log| log.len() == 0)
+    std::fs::metadata(beside(database, "-wal"))
+        .map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |log| log.len() == 0)
 }
 
 /// Writes into the copy what differs.
@@ -168,7 +168,7 @@ mod tests {
     fn place() -> (tempfile::TempDir, PathBuf, Connection) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("agentd.db");
-        let mut connection = connect::writer(&path).expect("opens");
+        let mut connection = connect::fresh(&path).expect("opens");
         run(&mut connection, embedded(), &folder.path().join("snapshots"), None, &Progress::default()).expect("new");
         (folder, path, connection)
     }
@@ -187,7 +187,7 @@ mod tests {
 
     fn upgrade(path: &Path) -> PathBuf {
         let ready = catch_up(path, &Progress::default());
-        let mut connection = connect::writer(path).expect("opens");
+        let mut connection = connect::fresh(path).expect("opens");
         let migrations = embedded().into_iter().chain(next()).collect();
         let report = run(&mut connection, migrations, &folder(path), ready, &Progress::default()).expect("upgraded");
         report.snapshot.expect("a snapshot")

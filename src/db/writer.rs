@@ -12,12 +12,13 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::{Error, Health, Metrics, Tx};
+use super::{Error, Health, Metrics, Tx, limit};
 
 /// At most this many writes share a commit, so that a batch stays short.
 const MAX_BATCH: usize = 512;
@@ -154,6 +155,7 @@ impl Inbox {
 /// What the writer's thread owns.
 pub(super) struct Writer {
     pub open: Box<dyn Fn() -> Result<Connection, Error> + Send>,
+    pub database: PathBuf,
     pub inbox: Arc<Inbox>,
     pub health: Arc<Health>,
     pub metrics: Metrics,
@@ -217,6 +219,7 @@ impl Writer {
             }
             outcome
         });
+        let outcome = outcome.map_err(|error| limit::explain(error, &self.database));
         self.health.writes(outcome.as_ref().err());
         outcome.unwrap_or_else(|error| {
             self.metrics.failed_batches.inc();
@@ -257,15 +260,9 @@ fn run_batch(connection: &Connection, batch: &mut [Box<dyn Write>]) -> Result<Ve
         Ok(()) => Ok(vec![Ok(()); batch.len()]),
         Err(error) => {
             roll_back(connection);
-            if batch_wide(&error) { Err(error) } else { run_apart(connection, batch) }
+            if error.is_batch_wide() { Err(error) } else { run_apart(connection, batch) }
         }
     }
-}
-
-/// Whether an error belongs to the whole batch: SQLite may have rolled all of
-/// it back, or the next write would meet the same.
-fn batch_wide(error: &Error) -> bool {
-    matches!(error, Error::Full | Error::ReadOnly(_) | Error::Io(_))
 }
 
 fn run_together(connection: &Connection, batch: &mut [Box<dyn Write>]) -> Result<(), Error> {
@@ -287,7 +284,7 @@ fn run_apart(connection: &Connection, batch: &mut [Box<dyn Write>]) -> Result<Ve
             execute(connection, "SAVEPOINT one")?;
             let outcome = write.run(&tx);
             if let Err(error) = &outcome {
-                if batch_wide(error) {
+                if error.is_batch_wide() {
                     return Err(error.clone());
                 }
                 still_open(connection)?;

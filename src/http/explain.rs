@@ -9,6 +9,7 @@ use serde_path_to_error::{Path, Segment};
 
 use super::{FieldError, Problem};
 use crate::clock::Timestamp;
+use crate::text::near;
 
 /// What serde's reader says where it has looked for a value.
 const NO_VALUE: &str = "expected value";
@@ -167,10 +168,8 @@ fn one_of(names: &[&str]) -> String {
 }
 
 fn unknown(name: &str, known: &[&str]) -> (String, String) {
-    let near = known.iter().map(|other| (strsim::jaro_winkler(other, name), other));
-    let near = near.max_by(|(a, _), (b, _)| a.total_cmp(b)).filter(|(score, _)| *score > 0.7);
-    let detail =
-        near.map_or_else(|| "unknown field".into(), |(_, near)| format!("unknown field; did you mean {near}?"));
+    let near = near(name, known.iter().copied());
+    let detail = near.map_or_else(|| "unknown field".into(), |near| format!("unknown field; did you mean {near}?"));
     let hint =
         if known.is_empty() { "no fields are possible here".into() } else { format!("known are {}", known.join(", ")) };
     (detail, hint)

@@ -380,7 +380,9 @@ impl From<db::Error> for Problem {
         match &error {
             Error::Full => unavailable("disk_full", "the disk is full; nothing was changed"),
             Error::ReadOnly(_) => unavailable("disk_read_only", "the disk does not accept writes; nothing was changed"),
-            Error::Io(_) => unavailable("storage_unavailable", "the database cannot be used; nothing was changed"),
+            Error::Io(_) | Error::Damaged(_) => {
+                unavailable("storage_unavailable", "the database cannot be used; nothing was changed")
+            }
             Error::Overloaded => unavailable("overloaded", "too much waits for the database"),
             Error::Deadline(_) => unavailable("query_timeout", "the query took too long")
                 .with_hint("narrow the filters or ask for a smaller page"),

@@ -13,6 +13,7 @@ use actix_web::{FromRequest, HttpRequest, dev, web};
 use super::Problem;
 use super::route::OpenAiErrors;
 use crate::clock::Timestamp;
+use crate::text::near;
 
 /// The parameters of one request, taken out one by one.
 #[derive(Debug)]
@@ -135,11 +136,10 @@ impl Query {
         }
         let Some(name) = self.values.into_keys().next().filter(|_| self.strict) else { return Ok(()) };
         let problem = Problem::invalid(format!("?{name}"), "unknown parameter");
-        let near =
-            known.iter().max_by(|a, b| strsim::jaro_winkler(a, &name).total_cmp(&strsim::jaro_winkler(b, &name)));
-        Err(match near {
+        Err(match near(&name, known.iter().copied()) {
+            _ if known.is_empty() => problem.with_hint("this route takes no parameters"),
             Some(near) => problem.with_hint(format!("known are {}; did you mean {near}?", known.join(", "))),
-            None => problem.with_hint("this route takes no parameters"),
+            None => problem.with_hint(format!("known are {}", known.join(", "))),
         })
     }
 }

@@ -1,14 +1,18 @@
 //! Around every request: its id, its line in the log, its place in the metrics,
 //! and the last word on how an error looks.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
+use actix_web::error::InternalError;
 use actix_web::http::header::{HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, web};
+use futures_util::FutureExt as _;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::cors::Cors;
@@ -76,11 +80,14 @@ pub async fn observe<B: MessageBody + 'static>(
     let id = request_id(&request);
     let cors = request.app_data::<web::Data<Cors>>().cloned();
     let in_flight = InFlight::new(&metrics.in_flight);
-    let outcome = next.call(request).await;
+    let asked = (request.method().clone(), request.path().to_owned());
+    // A handler that panics fails alone, and whoever called is answered.
+    let outcome = AssertUnwindSafe(async { next.call(request).await }).catch_unwind().await;
     drop(in_flight);
     let mut response = match outcome {
-        Ok(response) => response.map_into_boxed_body(),
-        Err(error) => return Err(error),
+        Ok(Ok(response)) => response.map_into_boxed_body(),
+        Ok(Err(error)) => return Err(error),
+        Err(panic) => return Err(panicked(&metrics, asked, &id, start, &*panic)),
     };
     let cause = finish_error(&mut response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -103,6 +110,36 @@ pub async fn observe<B: MessageBody + 'static>(
     count(&metrics, &response, seconds);
     log(&response, &id, seconds, cause.as_deref());
     Ok(response)
+}
+
+/// What is answered, counted and logged where a handler has panicked. The request
+/// has gone with it.
+fn panicked(
+    metrics: &HttpMetrics,
+    (method, path): (Method, String),
+    id: &str,
+    start: Instant,
+    panic: &(dyn Any + Send),
+) -> actix_web::Error {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let cause = text.unwrap_or("no message");
+    let duration_ms = (start.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+    metrics.requests.with_label_values(&[bounded_method(method.as_str()), "none", "500"]).inc();
+    tracing::error!(
+        target: "agentd::request",
+        %method,
+        path,
+        status = 500,
+        duration_ms,
+        request_id = id,
+        cause,
+        "the handler of a request panicked"
+    );
+    let mut response = Problem::internal("a handler panicked").response(id);
+    if let Ok(value) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    InternalError::from_response("a handler panicked", response).into()
 }
 
 /// Counts a request until its answer, also one whose client hangs up before.
@@ -229,4 +266,37 @@ fn trace_id(request: &actix_web::HttpRequest) -> Option<&str> {
     let id = parent.strip_prefix("00-")?.get(..32)?;
     let valid = parent.len() == 55 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && id != "0".repeat(32);
     valid.then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::middleware::from_fn;
+    use actix_web::{App, test};
+
+    use super::*;
+
+    async fn panics() -> &'static str {
+        panic!("on purpose")
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_with_500_and_fails_alone() {
+        let metrics = HttpMetrics::new(&Registry::new()).expect("metrics");
+        let app = App::new().app_data(web::Data::new(metrics.clone())).wrap(from_fn(observe));
+        let app = app.route("/bad", web::get().to(panics)).route("/good", web::get().to(|| async { "fine" }));
+        let app = test::init_service(app).await;
+        let request = test::TestRequest::get().uri("/bad").insert_header(("x-request-id", "seen")).to_request();
+        let error = test::try_call_service(&app, request).await.expect_err("the server makes the answer of it");
+        let answer = error.error_response();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer.headers().get("x-request-id").and_then(|id| id.to_str().ok()), Some("seen"));
+        let body = actix_web::body::to_bytes(answer.into_body()).await.unwrap_or_default();
+        let problem: serde_json::Value = serde_json::from_slice(&body).expect("a problem");
+        assert_eq!((&problem["code"], &problem["request_id"]), (&"internal".into(), &"seen".into()));
+        assert!(!problem.to_string().contains("on purpose"), "the cause is for the log alone");
+        let good = test::call_service(&app, test::TestRequest::get().uri("/good").to_request()).await;
+        assert_eq!(good.status(), StatusCode::OK);
+        assert_eq!(metrics.in_flight.get(), 0);
+        assert_eq!(metrics.requests.with_label_values(&["GET", "none", "500"]).get(), 1);
+    }
 }

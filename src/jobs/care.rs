@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -168,8 +168,9 @@ impl Inner {
     pub(super) fn notice_clock(&self) -> Timestamp {
         let mut seen = self.clock_seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
-        let set_by = set_by(*seen, now);
-        *seen = (Instant::now(), now);
+        let ticks = self.clock.ticks();
+        let set_by = set_by(*seen, ticks, now);
+        *seen = (ticks, now);
         if set_by.abs() >= CLOCK_SET_BY {
             let mut queue = self.queue();
             if queue.delayed() > 0 {
@@ -182,7 +183,7 @@ impl Inner {
 
     async fn forget(&self) {
         loop {
-            let now = self.clock.now();
+            let now = self.clock.steady_now();
             match self.db.write(move |tx| idempotency::forget_old(tx, now, CHUNK)).await {
                 Ok(CHUNK) => {}
                 Ok(_) => tokio::time::sleep(FORGET_EVERY).await,
@@ -215,7 +216,7 @@ impl Inner {
 }
 
 /// By how many microseconds the clock was set since `seen`.
-fn set_by((then, clock_then): (Instant, Timestamp), now: Timestamp) -> i64 {
-    let passed = i64::try_from(then.elapsed().as_micros()).unwrap_or(i64::MAX);
+fn set_by((then, clock_then): (Duration, Timestamp), ticks: Duration, now: Timestamp) -> i64 {
+    let passed = i64::try_from(ticks.saturating_sub(then).as_micros()).unwrap_or(i64::MAX);
     now.micros().saturating_sub(clock_then.micros()).saturating_sub(passed)
 }

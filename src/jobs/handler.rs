@@ -177,11 +177,10 @@ impl Registry {
         validator.iter_errors(&value).take(20).map(fault).collect()
     }
 
-    /// The known name nearest to an unknown one.
+    /// The known name that was probably meant.
     #[must_use]
     pub fn nearest(&self, name: &str) -> Option<&'static str> {
-        let near = |known: &&str| strsim::jaro_winkler(known, name);
-        self.tools().map(|handler| handler.name).max_by(|a, b| near(a).total_cmp(&near(b)))
+        crate::text::near(name, self.tools().map(|handler| handler.name))
     }
 }
 

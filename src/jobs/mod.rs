@@ -35,7 +35,7 @@ mod unpaid;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -122,7 +122,7 @@ struct Inner {
     /// Somebody changed what the timer waits for.
     timer: Notify,
     /// What both clocks said when they were last compared.
-    clock_seen: Mutex<(Instant, Timestamp)>,
+    clock_seen: Mutex<(Duration, Timestamp)>,
     /// A place was given back.
     released: Notify,
     retention: Retention,
@@ -139,7 +139,7 @@ impl Jobs {
         let tool_limits = handlers.all().map(|handler| handler.concurrency).collect();
         let metrics = Metrics::new(registry)?;
         metrics.begin(handlers.all().map(|handler| handler.name));
-        let clock_seen = Mutex::new((Instant::now(), clock.now()));
+        let clock_seen = Mutex::new((clock.ticks(), clock.now()));
         Ok(Self(Arc::new_cyclic(|me| Inner {
             queue: Mutex::new(Queue::new(limits.concurrency, tool_limits)),
             registry: handlers,

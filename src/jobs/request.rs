@@ -18,6 +18,7 @@ use crate::budgets::session_name;
 use crate::clock::Timestamp;
 use crate::http::Problem;
 use crate::money::Usd;
+use crate::text::did_you_mean;
 
 /// The body of a submission. The last fields are options that the interface
 /// names and this version does not have; they are refused by name.
@@ -170,10 +171,7 @@ impl Jobs {
         };
         let registry = &self.0.registry;
         let Some(tool) = registry.find_tool(name) else {
-            let mut detail = format!("there is no tool {name:?}");
-            if let Some(near) = registry.nearest(name) {
-                detail = format!("{detail}; did you mean {near:?}?");
-            }
+            let detail = format!("there is no tool {name:?}{}", did_you_mean(registry.nearest(name)));
             let error = crate::http::FieldError { pointer: "/tool".into(), detail: detail.clone() };
             return Err(Problem::bad_request("unknown_tool", detail)
                 .with_errors(vec![error])

@@ -73,7 +73,7 @@ impl Inner {
     }
 
     async fn expire_all(&self) -> Result<(), db::Error> {
-        let now = self.clock.now();
+        let now = self.clock.steady_now();
         let tenants = self.db.read(care::tenants_with_jobs).await?;
         for tenant in tenants {
             let Some(keep) = self.retention.of(tenant) else { continue };

@@ -5,7 +5,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
@@ -21,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
+use super::files::{Connections, Shares};
 use super::handshake::Handshakes;
 use super::{control, redirect};
 use crate::app::App;
@@ -37,8 +37,6 @@ pub(super) const LINGER: Duration = Duration::from_secs(1);
 const GRACE_SECONDS: u64 = 5;
 /// How long it may take until a connection that was accepted is at its worker.
 const HAND_ON: Duration = Duration::from_millis(100);
-/// Connections that the command line may have.
-const CONTROL_CONNECTIONS: usize = 1_024;
 
 /// Servers that run.
 #[derive(Default)]
@@ -85,42 +83,55 @@ impl Drop for Servers {
 }
 
 /// For callers. Without `tls` it is plain HTTP.
-pub(super) fn callers(config: &Config, app: &App, on: TcpListener, tls: Option<Handshakes>) -> io::Result<Server> {
-    let workers = available_parallelism().map_or(1, usize::from);
-    let each = config.tls.connections.div_ceil(workers).max(1);
-    let builder = Server::build().workers(workers).max_concurrent_connections(each);
+pub(super) fn callers(
+    config: &Config,
+    app: &App,
+    on: TcpListener,
+    tls: Option<Handshakes>,
+    (shares, connections): (Shares, &Connections),
+) -> io::Result<Server> {
+    let builder = Server::build().workers(shares.workers).max_concurrent_connections(shares.callers);
     let builder = builder.disable_signals().shutdown_timeout(GRACE_SECONDS);
     let stopping = builder.graceful_shutdown_signal();
     let stopping = move || {
         let stopping = stopping.clone();
         async move { stopping.notified().await }
     };
-    let (app, head_time) = (app.clone(), config.server.head_time);
+    let (app, head_time, connections) = (app.clone(), config.server.head_time, connections.clone());
     let builder = match tls {
         None => builder.listen("http", on, move || {
+            let connections = connections.clone();
             fn_service(|stream: TcpStream| async {
                 let peer = stream.peer_addr().ok();
                 // Events are small and wanted at once.
                 let _ = stream.set_nodelay(true);
                 Ok((stream, Protocol::Http1, peer))
             })
-            .and_then(service(app.clone(), head_time, stopping.clone(), |_, _| {}))
+            .and_then(service(app.clone(), head_time, stopping.clone(), move |_, data| {
+                data.insert(connections.one_more());
+            }))
         }),
         Some(handshakes) => {
             let hsts = config.tls.hsts.and_then(hsts);
             builder.listen("https", on, move || {
                 let (handshakes, hsts) = (handshakes.clone(), hsts.clone());
                 let certificates = app.certificates.clone();
+                let (connections, shaking) = (connections.clone(), connections.clone());
                 let accept = fn_factory(move || {
-                    let acceptor = handshakes.acceptor();
+                    let (acceptor, shaking) = (handshakes.acceptor(), shaking.clone());
                     async move {
                         Ok::<_, ()>(fn_service(move |stream: TcpStream| {
-                            let accepting = acceptor.clone().accept(stream);
-                            async move { accepting.await.ok_or(DispatchError::DisconnectTimeout) }
+                            let (accepting, one) = (acceptor.clone().accept(stream), shaking.one_more());
+                            async move {
+                                let accepted = accepting.await.ok_or(DispatchError::DisconnectTimeout);
+                                drop(one);
+                                accepted
+                            }
                         }))
                     }
                 });
                 accept.and_then(service(app.clone(), head_time, stopping.clone(), move |_, data| {
+                    data.insert(connections.one_more());
                     if let Some(hsts) = hsts.as_ref().filter(|_| has_real_one(&certificates)) {
                         data.insert(hsts.clone());
                     }
@@ -132,8 +143,8 @@ pub(super) fn callers(config: &Config, app: &App, on: TcpListener, tls: Option<H
 }
 
 /// For the command line.
-pub(super) fn control(config: &Config, app: &App, on: UnixListener) -> io::Result<Server> {
-    let builder = Server::build().workers(1).max_concurrent_connections(CONTROL_CONNECTIONS);
+pub(super) fn control(config: &Config, app: &App, on: UnixListener, most: usize) -> io::Result<Server> {
+    let builder = Server::build().workers(1).max_concurrent_connections(most);
     let builder = builder.disable_signals().shutdown_timeout(GRACE_SECONDS);
     let stopping = builder.graceful_shutdown_signal();
     let stopping = move || {
@@ -157,8 +168,13 @@ pub(super) fn control(config: &Config, app: &App, on: UnixListener) -> io::Resul
 }
 
 /// For those who come by plain HTTP.
-pub(super) fn redirect(challenges: &HttpChallenges, on: TcpListener, https_port: u16) -> io::Result<Server> {
-    let builder = Server::build().workers(1).max_concurrent_connections(redirect::CONNECTIONS);
+pub(super) fn redirect(
+    challenges: &HttpChallenges,
+    on: TcpListener,
+    https_port: u16,
+    most: usize,
+) -> io::Result<Server> {
+    let builder = Server::build().workers(1).max_concurrent_connections(most);
     let builder = builder.disable_signals().shutdown_timeout(GRACE_SECONDS);
     let challenges = challenges.clone();
     let builder = builder.listen("redirect", on, move || redirect::service(challenges.clone(), https_port))?;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{HandedOverError, ServeError};
@@ -52,13 +53,44 @@ pub(super) fn listen(socket: Socket, address: SocketAddr, setting: &'static str)
 }
 
 /// What to do about a failure to listen.
-pub(super) fn hint(error: &io::Error, setting: &str) -> String {
+pub(super) fn hint(error: &io::Error, address: SocketAddr, setting: &str) -> String {
+    if error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) {
+        let other =
+            if address.is_ipv6() { "IPv6; use an IPv4 address, such as 0.0.0.0" } else { "IPv4; use an IPv6 address" };
+        return format!("; this machine has no {other}, with {setting}");
+    }
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("; another program has it: stop that one (ss -ltnp shows it) or choose another with {setting}")
         }
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need the right to bind them".into(),
-        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address".into(),
+        io::ErrorKind::PermissionDenied => {
+            format!("; ports below 1024 need the right to bind them: use the unit, or a port above 1023 with {setting}")
+        }
+        io::ErrorKind::AddrNotAvailable if address.is_ipv6() => {
+            format!("; this machine does not have that address, or IPv6 is off: choose another with {setting}")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "; this machine does not have that address (ip address shows its own): choose another with {setting}"
+            )
+        }
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_ipv6_is_told_what_to_do() {
+        let without = io::Error::from_raw_os_error(Errno::AFNOSUPPORT.raw_os_error());
+        let six: SocketAddr = "[::]:443".parse().expect("an address");
+        let said = hint(&without, six, MAIN);
+        assert!(said.contains("no IPv6") && said.contains("0.0.0.0") && said.contains("--listen"), "{said}");
+        let off = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        assert!(hint(&off, six, HTTP).contains("IPv6 is off"));
+        let four: SocketAddr = "192.0.2.1:443".parse().expect("an address");
+        assert!(!hint(&off, four, HTTP).contains("IPv6"));
     }
 }

@@ -14,8 +14,6 @@ use tokio::net::TcpStream;
 use super::front::LINGER;
 use crate::tls::HttpChallenges;
 
-/// Connections at the same time.
-pub(super) const CONNECTIONS: usize = 1_024;
 /// Time that a client has to say what it wants.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 const CHALLENGE: &str = "/.well-known/acme-challenge/";

@@ -1,15 +1,14 @@
 //! When certificates are a worry, and what to do about them.
 
-use std::sync::Arc;
-
 use super::{LATE, Warning};
 use crate::clock::Timestamp;
 use crate::config::CertName;
 use crate::tls::acme::{CertificateState, CertificateStatus};
-use crate::tls::{Shown, Source};
+use crate::tls::{Certificates, Source};
 
 /// What can be told of those that are shown, without looking anything up.
-pub(super) fn in_short(shown: &[Arc<Shown>], wanted: &[CertName], now: Timestamp) -> Vec<Warning> {
+pub(super) fn in_short(certificates: &Certificates, wanted: &[CertName], now: Timestamp) -> Vec<Warning> {
+    let shown = certificates.all();
     // One that is made here is made again here, and nobody trusts it anyway.
     let trusted = shown.iter().filter(|shown| shown.source != Source::SelfSigned);
     let mut warnings: Vec<_> = trusted
@@ -18,6 +17,7 @@ pub(super) fn in_short(shown: &[Arc<Shown>], wanted: &[CertName], now: Timestamp
             ending(&names, shown.source == Source::Files, shown.not_after, now)
         })
         .collect();
+    warnings.extend(certificates.files_problem().map(|problem| unusable(&problem.what)));
     let has = |name: &CertName| shown.iter().any(|it| it.source == Source::Acme && it.names.contains(name));
     warnings.extend(wanted.iter().filter(|name| !has(name)).map(|name| missing(&name.to_string(), None)));
     warnings
@@ -34,6 +34,7 @@ pub(super) fn warning(state: &CertificateState, now: Timestamp) -> Option<Warnin
             let what = format!("the certificate of {name} was revoked");
             Some(Warning::new(what, "another is being ordered; agentd cert list says how far it is"))
         }
+        CertificateStatus::Failing if *source == "files" => state.problem.as_deref().map(unusable),
         CertificateStatus::Failing => {
             let problem = state.problem.as_deref().unwrap_or("nobody knows why");
             let what = format!("the certificate of {name} could not be renewed: {problem}");
@@ -42,6 +43,14 @@ pub(super) fn warning(state: &CertificateState, now: Timestamp) -> Option<Warnin
         }
         CertificateStatus::Valid | CertificateStatus::Expired => ends(),
     }
+}
+
+/// That the files as they are now cannot be shown.
+fn unusable(what: &str) -> Warning {
+    Warning::new(
+        format!("the certificate from before is shown, and a restart would fail: {what}"),
+        "put good files in the place of tls.cert_file and tls.key_file; they are taken up by themselves",
+    )
 }
 
 fn missing(name: &str, problem: Option<&str>) -> Warning {

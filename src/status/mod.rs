@@ -4,11 +4,12 @@
 
 mod backup;
 mod certificate;
+mod clock;
 mod routes;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -59,8 +60,17 @@ pub struct Parts {
 /// The service. One per process, behind an `Arc`.
 pub struct Status {
     parts: Parts,
-    started_at: Timestamp,
+    /// On the monotonic clock.
+    started: Duration,
     facts: Facts,
+    /// Where it really listens.
+    listens: OnceLock<Listens>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Listens {
+    main: SocketAddr,
+    http: Option<SocketAddr>,
 }
 
 /// Everything at once.
@@ -69,9 +79,16 @@ pub struct Status {
 pub struct Report {
     version: &'static str,
     state: State,
+    /// By the clock as it is now.
     started_at: Timestamp,
+    /// For how long it has run, whatever the clock did meanwhile.
+    uptime_seconds: u64,
     /// Where it answers, as people write it.
     address: String,
+    /// The address and port that it listens on.
+    listen: SocketAddr,
+    /// The same for plain HTTP that is sent on to HTTPS.
+    http_listen: Option<SocketAddr>,
     data_dir: String,
     /// Nobody has made the first user yet: `agentd setup` does.
     in_setup: bool,
@@ -146,7 +163,13 @@ impl Status {
     #[must_use]
     pub fn new(config: &Config, parts: Parts) -> Self {
         let facts = Facts { listen: config.server.listen, data: config.data.dir.clone(), mode: config.tls.mode };
-        Self { started_at: parts.clock.now(), parts, facts }
+        Self { started: parts.clock.ticks(), parts, facts, listens: OnceLock::new() }
+    }
+
+    /// Tells where it listens.
+    pub fn listens(&self, main: SocketAddr, http: Option<SocketAddr>) {
+        // It begins once.
+        let _ = self.listens.set(Listens { main, http });
     }
 
     /// How it is, in one line for the service manager. Reads no disk.
@@ -167,7 +190,7 @@ impl Status {
         }
         let standing = self.parts.backups.standing();
         parts.extend(backup::in_short(&standing));
-        let certificates = certificate::in_short(&shown, &self.parts.acme.names(), now);
+        let certificates = certificate::in_short(&self.parts.certificates, &self.parts.acme.names(), now);
         parts.extend(self.warnings(None).into_iter().chain(certificates).map(|warning| warning.what));
         parts.join("; ")
     }
@@ -179,12 +202,18 @@ impl Status {
         let certificates = self.parts.acme.states().await?;
         let standing = self.parts.backups.standing();
         let mut warnings = self.warnings(oldest_since);
-        warnings.extend(certificates.iter().filter_map(|state| certificate::warning(state, self.parts.clock.now())));
+        let now = self.parts.clock.now();
+        warnings.extend(certificates.iter().filter_map(|state| certificate::warning(state, now)));
+        let uptime = self.parts.clock.ticks().saturating_sub(self.started);
+        let listens = self.listens.get().copied().unwrap_or(Listens { main: self.facts.listen, http: None });
         Ok(Report {
             version: env!("CARGO_PKG_VERSION"),
             state: self.state(),
-            started_at: self.started_at,
+            started_at: now.minus(uptime),
+            uptime_seconds: uptime.as_secs(),
             address: self.facts.address(&self.parts.acme.names()),
+            listen: listens.main,
+            http_listen: listens.http,
             data_dir: self.facts.data.display().to_string(),
             in_setup: !self.parts.users.any(),
             tls: TlsReport { mode: self.facts.mode_name(), certificates },
@@ -232,6 +261,7 @@ impl Status {
             ));
         }
         warnings.extend(backup::warnings(&self.parts.backups.standing()));
+        warnings.extend(clock::warning(self.parts.clock.held()));
         warnings.extend(self.facts.exposed());
         warnings
     }

@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use tokio_util::sync::CancellationToken;
 
 use super::facts::Facts;
-use super::{Certificates, Fault, Shown, Source};
+use super::{Certificates, Fault, FilesProblem, Shown, Source};
 use crate::clock::{Clock, Timestamp};
 use crate::config::TlsSection;
 
@@ -114,7 +114,16 @@ impl Files {
     /// # Errors
     /// Why what is there now cannot be shown, and what to do.
     pub fn reload(&self) -> Result<bool, String> {
-        self.show().map_err(|fault| fault.to_string())
+        self.show().map_err(|fault| fault.to_string()).inspect_err(|what| self.cannot_be_shown(what))
+    }
+
+    fn cannot_be_shown(&self, what: &str) {
+        let problem = FilesProblem { what: what.to_owned(), at: self.0.clock.now() };
+        let certificates = &self.0.certificates;
+        // It is told from when it is so.
+        if certificates.files_problem().is_none_or(|before| before.what != problem.what) {
+            certificates.set_files_problem(Some(problem));
+        }
     }
 
     /// Looks at the files until told to stop, and shows what is new.
@@ -126,15 +135,17 @@ impl Files {
             let stamps = self.stamps();
             if *files.0.shown.lock().unwrap_or_else(PoisonError::into_inner) == Some(stamps) {
                 (told, failed) = (None, None);
+                self.0.certificates.set_files_problem(None);
                 continue;
             }
             // Files are read off the threads that wait for nothing.
-            let Ok(outcome) = tokio::task::spawn_blocking(move || files.reload()).await else { continue };
-            let Err(why) = outcome else { continue };
+            let Ok(outcome) = tokio::task::spawn_blocking(move || files.show()).await else { continue };
+            let Err(why) = outcome.map_err(|fault| fault.to_string()) else { continue };
             // Two files cannot be replaced in one step: what does not fit now
             // may fit at the next look.
             let again = failed.replace(stamps) == Some(stamps);
             if again && told.replace(stamps) != Some(stamps) {
+                self.cannot_be_shown(&why);
                 tracing::warn!("the certificate from before goes on being shown: {why}");
             }
         }
@@ -150,6 +161,7 @@ impl Files {
         let stamps = self.stamps();
         let new = load(&self.0.section, self.0.clock.now())?;
         *known = Some(stamps);
+        self.0.certificates.set_files_problem(None);
         let old = self.0.certificates.all().into_iter().find(|shown| shown.source == Source::Files);
         if old.is_some_and(|old| old.key.cert == new.key.cert) {
             return Ok(false);

@@ -22,7 +22,7 @@ pub use challenge::HttpChallenges;
 pub use fault::Fault;
 pub use files::Files;
 pub use own::Own;
-pub use resolver::{ACME_TLS, Certificates, Shown, Source};
+pub use resolver::{ACME_TLS, Certificates, FilesProblem, Shown, Source};
 
 /// What is shown from the start on, and how it is kept up to date.
 #[derive(Clone)]

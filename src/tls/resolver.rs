@@ -51,9 +51,19 @@ impl fmt::Debug for Shown {
 #[derive(Clone, Default)]
 pub struct Certificates(Arc<Inner>);
 
+/// Why the files of `[tls]` as they are now cannot be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesProblem {
+    /// What is wrong with them, and what to do.
+    pub what: String,
+    /// When that was seen.
+    pub at: Timestamp,
+}
+
 #[derive(Default)]
 struct Inner {
     shown: RwLock<Vec<Arc<Shown>>>,
+    files_problem: RwLock<Option<FilesProblem>>,
     challenges: RwLock<HashMap<String, Arc<CertifiedKey>>>,
 }
 
@@ -81,6 +91,18 @@ impl Certificates {
     /// Shows those no longer that are not wanted any more.
     pub fn retain(&self, wanted: impl Fn(&Shown) -> bool) {
         self.0.shown.write().unwrap_or_else(PoisonError::into_inner).retain(|shown| wanted(shown));
+    }
+
+    /// Why the files of `[tls]` as they are now cannot be shown; the certificate
+    /// from before is shown meanwhile.
+    #[must_use]
+    pub fn files_problem(&self) -> Option<FilesProblem> {
+        self.0.files_problem.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells that the files cannot be shown, or that they can.
+    pub fn set_files_problem(&self, problem: Option<FilesProblem>) {
+        *self.0.files_problem.write().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
     /// All that are shown; trusted ones first.

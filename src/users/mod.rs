@@ -128,7 +128,7 @@ impl Users {
     /// # Errors
     /// When the database cannot be written.
     pub async fn flush(&self) -> Result<(), db::Error> {
-        let ended = self.auth.sessions.take_ended(self.clock.now());
+        let ended = self.auth.sessions.take_ended(self.clock.steady_now());
         let used = self.auth.sessions.take_used();
         if used.is_empty() && ended.is_empty() {
             return Ok(());

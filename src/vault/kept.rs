@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::db::folder_of;
 use crate::id::random_bytes;
 
 /// The folder of such files in a data folder.
@@ -29,9 +30,10 @@ pub fn secret(data: &Path, name: &str) -> Result<String, String> {
 
 /// What a file holds; `None` where there is none.
 pub(super) fn read(path: &Path) -> Result<Option<String>, String> {
-    match std::fs::read_to_string(path) {
-        Ok(text) if !text.trim().is_empty() => Ok(Some(text.trim().to_owned())),
-        Ok(_) => Err(format!("the secret {} is empty; restore it from a backup", path.display())),
+    match std::fs::read(path).map(String::from_utf8) {
+        Ok(Err(_)) => Err(format!("the secret {} is not UTF-8; restore it from a backup", path.display())),
+        Ok(Ok(text)) if !text.trim().is_empty() => Ok(Some(text.trim().to_owned())),
+        Ok(Ok(_)) => Err(format!("the secret {} is empty; restore it from a backup", path.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("the secret {} cannot be read: {error}", path.display())),
     }
@@ -49,7 +51,7 @@ pub fn make(path: &Path, secret: &str) -> Result<(), String> {
 
 /// Writes a secret: all of it is on the disk, or nothing.
 pub(super) fn write(path: &Path, secret: &str) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -63,5 +65,5 @@ pub(super) fn write(path: &Path, secret: &str) -> io::Result<()> {
 /// Puts one file in the place of another, on the disk when this returns.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)?;
-    std::fs::File::open(to.parent().unwrap_or(Path::new(".")))?.sync_all()
+    std::fs::File::open(folder_of(to))?.sync_all()
 }

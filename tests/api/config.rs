@@ -232,3 +232,112 @@ fn the_command_line_explains_itself() {
     let (_, said) = run(&mut bare().command(&["srve"]));
     assert!(said.contains("serve"), "the nearest verb is named: {said}");
 }
+
+#[test]
+fn booleans_take_any_case() {
+    for (text, value) in [
+        ("TRUE", "true"),
+        ("True", "true"),
+        ("Yes", "true"),
+        ("on", "true"),
+        ("1", "true"),
+        ("OFF", "false"),
+        ("No", "false"),
+    ] {
+        let (code, said) = File::of("").check(&bare().env("AGENTD_TLS_HTTP2", text));
+        assert_eq!(code, 0, "{text}: {said}");
+        assert_eq!(shown(&said, "tls.http2").0, value, "{text}");
+    }
+    File::of("")
+        .refused(&bare().env("AGENTD_TLS_HTTP2", "perhaps"), &["tls.http2 must be true or false, not \"perhaps\""]);
+    let (code, said) = File::of("").check(&bare().env("AGENTD_JOBS_RETENTION", "OFF"));
+    assert_eq!((code, shown(&said, "jobs.retention").0), (0, "off".into()), "{said}");
+}
+
+/// With a time of zero every request, call or page would fail.
+#[test]
+fn times_of_zero_are_refused_with_what_is_possible() {
+    for (key, range) in [
+        ("server.body_time", "from 100ms to 1d"),
+        ("server.head_time", "from 100ms to 1d"),
+        ("tls.handshake_time", "from 100ms to 1h"),
+        ("acme.check_every", "from 100ms to 1d"),
+        ("backup.every", "at least 1m, or off"),
+        ("backup.drill_every", "at least 1m, or off"),
+        ("backup.s3_patience", "from 1s to 1h"),
+        ("jobs.retention", "at least 1s, or off"),
+        ("web.page_time", "from 100ms to 1h"),
+        ("models.first_token_time", "from 100ms to 1d"),
+        ("models.total_time", "from 100ms to 1d"),
+        ("models.keep_responses", "at least 1s, or off"),
+        ("budget.keep_calls", "from 1d to 36600d"),
+    ] {
+        let (section, name) = key.split_once('.').expect("a section");
+        let file = File::of(&format!("[{section}]\n{name} = \"0s\"\n"));
+        let setup = bare().without_env("AGENTD_BACKUP_EVERY");
+        file.refused(&setup, &[&format!("agentd.toml:2:1: {key} must be {range}, not 0s")]);
+    }
+    // Where it means something.
+    for key in ["server.drain_time", "jobs.wait", "cors.max_age", "tls.hsts"] {
+        let (section, name) = key.split_once('.').expect("a section");
+        let (code, said) = File::of(&format!("[{section}]\n{name} = \"0s\"\n")).check(&bare());
+        assert_eq!(code, 0, "{key}: {said}");
+    }
+    File::of("[jobs]\nresult_bytes = 0\n").refused(&bare(), &["jobs.result_bytes must be at least 64"]);
+}
+
+#[test]
+fn networks_of_everybody_are_warned_of() {
+    for network in ["0.0.0.0/0", "::/0", "0.0.0.0/1", "::ffff:0:0/96"] {
+        let setup = bare().env("AGENTD_SERVER_TRUSTED_PROXIES", network).env("AGENTD_OUTBOUND_ALLOW", network);
+        let (code, said) = File::of("").check(&setup);
+        assert_eq!(code, 0, "{said}");
+        for warning in ["warning: server.trusted_proxies has", "warning: outbound.allow has"] {
+            assert!(said.contains(warning), "{network}: {warning} is missing in {said}");
+        }
+        let server = setup.env("AGENT_ADMIN_KEY", ADMIN_KEY).env("AGENT_KEY_HASH_SECRET", HASH_SECRET).start();
+        server.wait_for_log("the warning", |line| {
+            line["level"] == "WARN"
+                && line["message"].as_str().is_some_and(|it| it.starts_with("server.trusted_proxies has"))
+        });
+    }
+    let (_, said) = File::of("").check(&bare().env("AGENTD_SERVER_TRUSTED_PROXIES", "10.0.0.0/8,fc00::/7"));
+    assert!(!said.contains("warning"), "{said}");
+    let doctor = run(&mut bare().env("AGENTD_OUTBOUND_ALLOW", "0.0.0.0/0").command(&["doctor"])).1;
+    assert!(doctor.contains("outbound.allow has 0.0.0.0/0"), "{doctor}");
+}
+
+#[test]
+fn values_and_types_are_told_as_they_were_written() {
+    File::of("[jobs]\nqueue = \"many\"\nconcurrency = [1]\n[data]\ndir = true\n[web]\nrobots = { a = 1 }\n").refused(
+        &bare(),
+        &[
+            "jobs.queue must be a whole number from 1 to 10000000, not \"many\"",
+            "jobs.concurrency must be one value, not an array",
+            "data.dir must be a string: write it in quotation marks, as \"true\"",
+        ],
+    );
+    File::of("server = 5\n").refused(&bare(), &["\"server\" is a section: write [server] above its keys"]);
+    // What may hold a secret is not repeated.
+    let url = "https://user:hide-me@example.com/";
+    let file = File::of(&format!("[models]\nopenai_base_url = \"{url}\"\n"));
+    file.refused(&bare(), &["models.openai_base_url holds a user name or a password"]);
+    assert!(!file.check(&bare()).1.contains("hide-me"));
+    let (_, said) = File::of("").check(&bare().env("AGENTD_BACKUP_RECIPIENTS", "AGE-SECRET-KEY-1HIDEME"));
+    assert!(said.contains("an age recipient") && !said.contains("HIDEME"), "{said}");
+}
+
+#[test]
+fn nothing_far_is_proposed() {
+    File::of("[server]\nport = 80\n[cluster]\nnodes = 3\n").refused(
+        &bare(),
+        &[
+            "unknown key \"server.port\"; agentd check --show lists",
+            "unknown key \"cluster.nodes\"; agentd check --show lists",
+        ],
+    );
+    for (arguments, near) in [(&["srve"][..], true), (&["frobnicate"], false), (&["serve", "--port", "1"], false)] {
+        let (code, said) = run(&mut bare().command(arguments));
+        assert_eq!((code, said.contains("similar")), (2, near), "{said}");
+    }
+}

@@ -232,6 +232,20 @@ fn a_service_that_runs_is_seen_and_scripts_get_json() {
     assert_eq!((&find("certificate")["state"], find("certificate").get("advice")), (&json!("ok"), None));
 }
 
+/// It looks at the service that runs, not only at what the configuration says.
+#[test]
+fn a_service_that_listens_elsewhere_is_no_warning() {
+    let server = Server::real();
+    let port = server.address().rsplit_once(':').expect("a port").1.to_owned();
+    let said = server.agentd(&["doctor"]);
+    assert!(line(&said, "ok", "server.listen").0.contains("as it was started; the configuration says 127.0.0.1:8000"));
+    assert!(line(&said, "ok", &format!("port {port}")).0.contains("the service listens"), "{said:?}");
+    assert!(!said.out.contains("port 8000"), "{said:?}");
+    assert_eq!(said.code, 0, "{said:?}");
+    let status = server.admin().get("/admin/status").expect(200);
+    assert_eq!(status["listen"], server.address());
+}
+
 #[test]
 fn a_certificate_from_files_is_looked_at() {
     let folder = TempDir::new().expect("a folder");

@@ -1,5 +1,7 @@
 //! `agentd reload`: all of it or nothing, and what needs a restart is said.
 
+use rustix::process::Signal;
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::tls::{Dial, Made, replace};
@@ -226,4 +228,51 @@ fn the_single_key_comes_changes_and_goes() {
     assert_eq!(place.server.admin().all_pages("/admin/tenants").len(), 1, "they act for the same tenant");
     place.reload("");
     assert_eq!((works(one), works(other)), (401, 401));
+}
+
+/// As `systemctl reload` does, for those who have no systemd.
+#[test]
+fn a_hangup_reads_the_configuration_again_and_ends_nothing() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&file, "[log]\nlevel = \"info\"\n").expect("written");
+    let path = file.path().to_str().expect("a path").to_owned();
+    let mut server = Setup::testbed().env("AGENTD_CONFIG", &path).start();
+    let client = server.client();
+    let gate = server.gate("gate");
+    let id = client.submit("test.gate", &json!({ "gate": gate.path() }));
+    client.wait_for(&id, "job.started");
+    std::fs::write(&file, "[log]\nlevel = \"debug\"\n").expect("written");
+    server.signal(Signal::HUP);
+    let told = server.wait_for_log("that it was read", |line| line["message"] == "configuration reloaded");
+    assert_eq!(told["changed"], "log.level");
+    // What is wrong changes nothing and is told.
+    std::fs::write(&file, "[log]\nlevl = \"info\"\n").expect("written");
+    server.signal(Signal::HUP);
+    server
+        .wait_for_log("that it was not read", |line| line["level"] == "ERROR" && line.to_string().contains("log.levl"));
+    gate.open();
+    assert_eq!(client.finished(&id)["status"], "succeeded", "the job was not disturbed");
+    // While it stops there is nothing to reload, and it is no signal to stop at once.
+    server.signal(Signal::TERM);
+    server.signal(Signal::HUP);
+    let (status, _) = server.wait_for_end();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn a_hangup_while_it_starts_does_not_end_it() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let data = folder.path().join("data").to_string_lossy().into_owned();
+    let mut command = Setup::real().command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &data]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("the program starts");
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("a pipe")));
+    let mut lines = lines.map_while(Result::ok);
+    let pid = rustix::process::Pid::from_child(&child);
+    assert!(lines.any(|line| line.contains("\"starting\"")), "it starts");
+    rustix::process::kill_process(pid, Signal::HUP).expect("told");
+    assert!(lines.any(|line| line.contains("\"ready\"")), "it goes on");
+    assert!(lines.any(|line| line.contains("configuration reloaded")), "and does what it was told");
+    rustix::process::kill_process(pid, Signal::TERM).expect("told");
+    lines.for_each(drop);
+    assert!(child.wait().expect("it ends").success());
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -107,7 +108,15 @@ impl Setup {
         let setup = if self.program == testbed_path() { self.clock(folder.path()) } else { self };
         let process = Process::serve(&setup, &folder.path().join("data"));
         let base = Arc::new(Mutex::new(process.ready()));
-        Server { setup, folder, process: Some(process), base, open: BTreeSet::new(), unchecked: false }
+        Server {
+            setup,
+            folder,
+            process: Some(process),
+            base,
+            open: BTreeSet::new(),
+            unchecked: false,
+            passed: AtomicI64::new(0),
+        }
     }
 
     /// The program with these arguments and nothing of our own environment.
@@ -283,6 +292,7 @@ pub struct Server {
     /// Jobs that may be unfinished when the test is over.
     open: BTreeSet<String>,
     unchecked: bool,
+    passed: AtomicI64,
 }
 
 impl Server {
@@ -364,15 +374,26 @@ impl Server {
         self.open.insert(job.into());
     }
 
-    /// Declares that the data folder is not to be looked at.
+    /// Declares that the data folder is not looked at.
     pub fn unchecked(&mut self) {
         self.unchecked = true;
     }
 
-    /// Sets the testbed's clock so far off the true time.
+    /// Sets the testbed's clock so far off the true time; its monotonic clock stays.
     pub fn set_clock(&self, seconds: i64) {
+        self.set_clocks(seconds, self.passed.load(Ordering::Relaxed));
+    }
+
+    /// Lets so much time pass since the test began: both clocks of the testbed go on.
+    pub fn let_pass(&self, seconds: i64) {
+        self.set_clocks(seconds, seconds);
+    }
+
+    /// Sets how far each of the testbed's clocks is off.
+    pub fn set_clocks(&self, wall: i64, monotonic: i64) {
+        self.passed.store(monotonic, Ordering::Relaxed);
         let partial = self.path("clock.partial");
-        std::fs::write(&partial, (seconds * 1_000_000).to_string()).expect("written");
+        std::fs::write(&partial, format!("{} {}", wall * 1_000_000, monotonic * 1_000_000)).expect("written");
         std::fs::rename(partial, self.path("clock")).expect("renamed");
     }
 

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use agentd::app::Extras;
 use agentd::budgets::{Budgets, Payer, Planned, Refused, Spent, Tokens};
-use agentd::clock::{Clock, Timestamp, system_now};
+use agentd::clock::{Clock, Timestamp, system_now, system_ticks};
 use agentd::db::migrate::Migration;
 use agentd::jobs::{Call, Class, Failure, Handler, Outcome, Run};
 use serde_json::{Value, json};
 
-/// Names the file with the clock's offset in microseconds, read at each look.
+/// Names the file with the offsets of the wall clock and of the monotonic clock in
+/// microseconds, read at each look.
 const CLOCK_FILE: &str = "TESTBED_CLOCK_FILE";
 /// Names a file with SQL that is one more migration.
 const MIGRATION_FILE: &str = "TESTBED_MIGRATION_FILE";
@@ -37,11 +38,16 @@ fn migrations() -> Vec<Migration> {
 
 fn clock() -> Option<Clock> {
     let file = PathBuf::from(std::env::var_os(CLOCK_FILE)?);
-    Some(Clock::from_fn(move || Timestamp::from_micros(system_now().micros() + offset(&file))))
+    let passed = file.clone();
+    let now = move || Timestamp::from_micros(system_now().micros() + offsets(&file).0);
+    let ticks = move || system_ticks() + Duration::from_micros(offsets(&passed).1.unsigned_abs());
+    Some(Clock::of(now, ticks))
 }
 
-fn offset(file: &Path) -> i64 {
-    std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+fn offsets(file: &Path) -> (i64, i64) {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let mut numbers = text.split_whitespace().map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 fn handlers() -> Vec<Handler> {

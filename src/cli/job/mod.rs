@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::control::{Control, Service, is_no_route, read};
 use super::failure::Failure;
-use super::output::{Column, field, print_list, print_one};
+use super::names;
+use super::output::{Column, field, print_list, print_one, print_rows};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -38,7 +39,7 @@ enum Verb {
         #[arg(long)]
         tool: Option<String>,
         /// Rows at most
-        #[arg(long, default_value_t = 50, value_parser = super::rows)]
+        #[arg(long, default_value_t = 50, value_parser = super::line::rows, allow_negative_numbers = true)]
         limit: usize,
     },
     /// Show one job: its input, result, error
@@ -75,11 +76,11 @@ enum Verb {
 #[derive(clap::Args)]
 struct Which {
     /// The job's id
-    #[arg(value_name = "JOB_ID")]
+    #[arg(value_name = "JOB_ID", value_parser = super::line::job_id)]
     job: Uuid,
 }
 
-const FIRST: [&str; 8] = ["job_id", "status", "tool", "mode", "goal", "input", "result", "error"];
+const FIRST: [&str; 9] = ["job_id", "tenant", "status", "tool", "mode", "goal", "input", "result", "error"];
 const COLUMNS: [Column; 6] = [
     ("JOB", |row| field(row, "job_id")),
     ("STATUS", |row| field(row, "status")),
@@ -107,8 +108,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 list(&service, tenant, &filter, *limit, json).await
             }
             Verb::Show { which } => {
-                let service = which.owner(&service, tenant).await?;
-                print_one(&service.get(&which.path()).await?, json, &FIRST)
+                let owner = which.owner(&service, tenant).await?;
+                show(&service, &owner, &which.path(), json).await
             }
             Verb::Follow { which } => {
                 let service = which.owner(&service, tenant).await?;
@@ -157,9 +158,15 @@ async fn list(
     if tenant.is_none() {
         match service.list("/admin/jobs", filter, limit).await {
             Ok(listed) => {
-                let of: Column = ("TENANT", |row| field(row, "tenant_id"));
+                if json {
+                    return print_list(&listed, json, &COLUMNS);
+                }
+                let mut rows = listed.values()?;
+                names::add(service, &mut rows).await?;
+                let of: Column = ("TENANT", names::tenant);
                 let columns: Vec<_> = [of].into_iter().chain(COLUMNS).collect();
-                return print_list(&listed, json, &columns);
+                print_rows(&rows, &listed, &columns);
+                return Ok(());
             }
             Err(failure) if is_no_route(&failure) => {}
             Err(failure) => return Err(failure),
@@ -167,6 +174,20 @@ async fn list(
     }
     let service = service.acting_for(service.tenant_id(tenant).await?);
     print_list(&service.list("/v1/jobs", filter, limit).await?, json, &COLUMNS)
+}
+
+/// One job, for people with the name of its tenant.
+async fn show(service: &Service, owner: &Service, path: &str, json: bool) -> Result<(), Failure> {
+    let text = owner.get(path).await?;
+    if json {
+        return print_one(&text, json, &FIRST);
+    }
+    let mut job: [Value; 1] = [read(&text)?];
+    job[0]["tenant_id"] = owner.tenant().into();
+    names::add(service, &mut job).await?;
+    let [mut job] = job;
+    job.as_object_mut().and_then(|fields| fields.remove("tenant_id"));
+    print_one(&job.to_string(), json, &FIRST)
 }
 
 fn told_cancelled(text: &str, json: bool) -> Result<(), Failure> {

@@ -1,7 +1,8 @@
 //! `agentd job submit`, and what `agentd job retry` has in common with it.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Read as _};
+use std::io::IsTerminal as _;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::RequestBuilder;
@@ -12,9 +13,11 @@ use uuid::Uuid;
 
 use super::super::control::{Service, read};
 use super::super::failure::Failure;
+use super::super::line::whole_number;
 use super::super::output::{field, print_one};
 use super::{FIRST, follow};
 use crate::http::json_fault;
+use crate::text::{read_file, read_utf8};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -37,13 +40,13 @@ pub(super) struct Arguments {
     #[arg(long, allow_negative_numbers = true, value_parser = priority)]
     priority: Option<i8>,
     /// How long to wait before it starts, such as 10m
-    #[arg(long, value_name = "SPAN", value_parser = super::super::span)]
+    #[arg(long, value_name = "SPAN", value_parser = super::super::line::span, allow_negative_numbers = true)]
     delay: Option<Duration>,
     /// How long an attempt may take, such as 30s
-    #[arg(long, value_name = "SPAN", value_parser = super::super::span)]
+    #[arg(long, value_name = "SPAN", value_parser = super::super::line::span, allow_negative_numbers = true)]
     timeout: Option<Duration>,
     /// Attempts at most
-    #[arg(long, value_name = "NUMBER", value_parser = super::super::count::<u32>)]
+    #[arg(long, value_name = "NUMBER", value_parser = attempts, allow_negative_numbers = true)]
     max_attempts: Option<u32>,
     /// A note of your own to find it by; may be given again
     #[arg(long = "metadata", value_name = "KEY=VALUE", value_parser = pair)]
@@ -105,12 +108,11 @@ impl Arguments {
 
 fn input(given: &str) -> Result<Box<RawValue>, Failure> {
     let (text, place) = if given == "-" {
-        let mut text = String::new();
-        let read = std::io::stdin().read_to_string(&mut text);
-        read.map_err(|error| Failure::other(format_args!("standard input cannot be read: {error}")))?;
-        (text, "standard input")
+        let text = read_utf8(std::io::stdin());
+        let unread = |error| Failure::other(format_args!("standard input cannot be read: {error}"));
+        (text.map_err(unread)?, "standard input")
     } else if let Some(path) = given.strip_prefix('@') {
-        let text = std::fs::read_to_string(path);
+        let text = read_file(Path::new(path));
         (text.map_err(|error| Failure::Usage(format!("{path} cannot be read: {error}")))?, path)
     } else {
         (given.to_owned(), "--input")
@@ -121,7 +123,11 @@ fn input(given: &str) -> Result<Box<RawValue>, Failure> {
 }
 
 fn priority(text: &str) -> Result<i8, String> {
-    text.parse().map_err(|_| "must be a whole number from -128 to 127".into())
+    whole_number(text, i8::MIN, i8::MAX, "from -128 to 127")
+}
+
+fn attempts(text: &str) -> Result<u32, String> {
+    whole_number(text, 1, u32::MAX, "from 1")
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

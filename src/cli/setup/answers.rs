@@ -13,6 +13,7 @@ use crate::cli::output::plain;
 use crate::cli::password::PasswordSource;
 use crate::config::{CertName, https_address};
 use crate::http::in_words;
+use crate::text::read_file;
 use crate::users::UserName;
 
 /// Whose certificates are ordered when nobody names a directory.
@@ -96,7 +97,7 @@ impl Answers {
     /// Reads a file of answers.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let name = path.display();
-        let text = std::fs::read_to_string(path)
+        let text = read_file(path)
             .map_err(|error| Failure::Usage(format!("the answers in {name} cannot be read: {error}")))?;
         toml::from_str(&text).map_err(|error: toml::de::Error| {
             // Not the line itself, which may hold what is nobody's business.
@@ -145,7 +146,9 @@ impl Answers {
             accept_terms(asks, directory.as_ref())?;
         }
         let address = |flag, text: Option<&String>, port| match text {
-            Some(text) => given(flag, text, |text| text.parse().map_err(|_| "must be an address with its port".into())),
+            Some(text) => given(flag, text, |text| {
+                text.parse().map_err(|_| "must be an address and port, such as 0.0.0.0:443 or [::]:443".into())
+            }),
             None => Ok(everywhere(port)),
         };
         Ok(Plan {
@@ -170,7 +173,9 @@ fn given<T>(flag: &str, text: &str, read: impl FnOnce(&str) -> Result<T, String>
 /// Asks until the answer can be used.
 fn asked<T>(asks: bool, flag: &str, question: &str, read: fn(&str) -> Result<T, String>) -> Result<T, Failure> {
     if !asks {
-        return Err(Failure::Usage(format!("{flag} is missing, and nobody can be asked here")));
+        return Err(Failure::Usage(format!(
+            "{flag} is missing, and this is not a terminal where it could be asked for"
+        )));
     }
     loop {
         match read(&line(&format!("{question}: "))?) {
@@ -213,12 +218,12 @@ fn email(text: &str) -> Result<String, String> {
     let parts =
         text.split_once('@').filter(|(name, host)| !name.is_empty() && host.contains('.') && !host.contains('@'));
     let is_one = parts.is_some() && text.len() <= 254 && text.chars().all(fits);
-    if is_one { Ok(text.to_owned()) } else { Err("must be an e-mail address".into()) }
+    if is_one { Ok(text.to_owned()) } else { Err("must be an e-mail address, such as ops@example.com".into()) }
 }
 
 fn directory(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    url.ok_or_else(|| "must be an https URL".into())
+    url.ok_or_else(|| "must be an https URL, such as https://acme.example/directory".into())
 }
 
 fn tenant(text: &str) -> Result<String, String> {

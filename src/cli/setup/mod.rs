@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     no_restart: bool,
     /// How long to follow the certificate's order; it goes on by itself afterwards
-    #[arg(long, value_name = "SPAN", default_value = "3m", value_parser = super::span)]
+    #[arg(long, value_name = "SPAN", default_value = "3m", value_parser = super::line::span)]
     wait: Duration,
     #[command(flatten)]
     control: Control,

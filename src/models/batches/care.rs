@@ -92,7 +92,7 @@ impl Inner {
     async fn clear(&self) -> Result<(), db::Error> {
         loop {
             let keep = i64::try_from(KEEP.as_micros()).unwrap_or(i64::MAX);
-            let before = Timestamp::from_micros(self.clock.now().micros().saturating_sub(keep));
+            let before = Timestamp::from_micros(self.clock.steady_now().micros().saturating_sub(keep));
             if !self.db.read(move |tx| sql::has_rubbish(tx, before)).await? {
                 return Ok(());
             }

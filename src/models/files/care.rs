@@ -46,7 +46,7 @@ impl Files {
     /// Deletes what is over now.
     pub(super) async fn clear(&self) -> Result<(), db::Error> {
         loop {
-            let now = self.0.clock.now();
+            let now = self.0.clock.steady_now();
             // Most looks find nothing; those need not wait for the writer.
             if !self.0.db.read(move |tx| sql::has_rubbish(tx, now)).await? {
                 return Ok(());

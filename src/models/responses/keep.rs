@@ -110,7 +110,7 @@ impl Inner {
         let Some(keep) = self.keep else { return };
         let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
         loop {
-            let before = Timestamp::from_micros(self.clock.now().micros().saturating_sub(keep));
+            let before = Timestamp::from_micros(self.clock.steady_now().micros().saturating_sub(keep));
             match self.forget_before(before).await {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(count, "deleted stored responses whose time was over"),

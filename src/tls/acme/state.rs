@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::facts::Facts;
-use super::super::{Shown, Source};
+use super::super::{FilesProblem, Shown, Source};
 use super::sql::Row;
 use super::{Inner, Why, next, parsed};
 use crate::clock::Timestamp;
@@ -18,7 +18,7 @@ use crate::db;
 pub enum CertificateStatus {
     /// It is valid, and nothing is wrong.
     Valid,
-    /// It is valid, but the last attempt to renew it failed.
+    /// It is valid, but it could not be renewed, or the files as they are now cannot be used.
     Failing,
     /// There is none yet.
     Missing,
@@ -77,7 +77,10 @@ impl Inner {
             states.push(ordered(name, &row, now));
         }
         let others = self.certificates.all();
-        states.extend(others.iter().filter(|shown| shown.source != Source::Acme).map(|shown| other(shown, now)));
+        let problem = self.certificates.files_problem();
+        let others = others.iter().filter(|shown| shown.source != Source::Acme);
+        states
+            .extend(others.map(|shown| other(shown, problem.as_ref().filter(|_| shown.source == Source::Files), now)));
         Ok(states)
     }
 
@@ -119,13 +122,18 @@ fn ordered(name: &CertName, row: &Row, now: Timestamp) -> CertificateState {
     }
 }
 
-fn other(shown: &Shown, now: Timestamp) -> CertificateState {
+fn other(shown: &Shown, problem: Option<&FilesProblem>, now: Timestamp) -> CertificateState {
+    let status = match problem {
+        _ if shown.not_after <= now => CertificateStatus::Expired,
+        Some(_) => CertificateStatus::Failing,
+        None => CertificateStatus::Valid,
+    };
     let facts = shown.key.cert.first().and_then(|leaf| Facts::of(leaf).ok());
     let names: Vec<_> = shown.names.iter().map(ToString::to_string).collect();
     CertificateState {
         name: names.join(", "),
         source: if shown.source == Source::Files { "files" } else { "self_signed" },
-        status: if shown.not_after <= now { CertificateStatus::Expired } else { CertificateStatus::Valid },
+        status,
         issuer: facts.as_ref().map(|facts| facts.issuer.clone()),
         serial: facts.map(|facts| facts.serial),
         not_before: Some(shown.not_before),
@@ -136,8 +144,8 @@ fn other(shown: &Shown, now: Timestamp) -> CertificateState {
         suggested_from: None,
         suggested_until: None,
         failures: 0,
-        failing_since: None,
-        problem: None,
-        problem_at: None,
+        failing_since: problem.map(|problem| problem.at),
+        problem: problem.map(|problem| problem.what.clone()),
+        problem_at: problem.map(|problem| problem.at),
     }
 }

@@ -120,14 +120,14 @@ fn responses_are_forgotten_when_their_time_is_over_unless_one_goes_on_from_them(
     let mut bench = Bench::start_with(setup);
     let (old, first) = (bench.create(&question()), bench.create(&question()));
     let day = 86_400;
-    bench.server.set_clock(20 * day);
+    bench.server.let_pass(20 * day);
     let second = bench.create(&with(question(), json!({ "previous_response_id": first["id"] })));
-    bench.server.set_clock(31 * day);
+    bench.server.let_pass(31 * day);
     bench.server.restart();
     let path = |response: &serde_json::Value| format!("/v1/responses/{}", id(response));
     eventually("the old one is forgotten", || (bench.client.get(&path(&old)).status == 404).then_some(()));
     bench.get(&id(&first));
-    bench.server.set_clock(51 * day);
+    bench.server.let_pass(51 * day);
     bench.server.restart();
     eventually("all are forgotten", || (bench.client.get(&path(&first)).status == 404).then_some(()));
     assert_eq!(bench.client.get(&path(&second)).status, 404);

@@ -103,10 +103,31 @@ fn a_changed_pair_is_shown_and_a_broken_one_is_not() {
     server.wait_for_log("that it is gone", |line| {
         line["message"].as_str().is_some_and(|said| said.contains("cannot be read"))
     });
+    // While it runs, not only at the next start.
+    let listed = eventually("it is listed as failing", || {
+        let row = server.ask_json(&["cert", "list"])["data"][0].clone();
+        row["problem"].as_str().is_some_and(|said| said.contains("cannot be read")).then_some(row)
+    });
+    assert_eq!((&listed["status"], &listed["source"]), (&"failing".into(), &"files".into()), "{listed}");
+    assert!(listed["problem_at"].is_string() && listed["failing_since"].is_string(), "{listed}");
+    assert!(server.ask(&["cert", "list"]).contains("cannot be read"));
+    let status = server.agentd(&["status"]);
+    assert_eq!(status.code, 1, "{status:?}");
+    assert!(
+        status.out.contains("a restart would fail: the private key") && status.out.contains("tls.key_file"),
+        "{status:?}"
+    );
     shows(&third);
     assert!(open.exchange(super::HEALTH).is_some(), "a connection outlives its certificate");
     let warnings = server.log().iter().filter(|line| line.contains("from before goes on being shown")).count();
     assert_eq!(warnings, 3, "each is told once");
+    second.write(&pair.certificate(), &pair.key());
+    shows(&second);
+    let listed = server.ask_json(&["cert", "list"]);
+    assert_eq!(
+        (&listed["data"][0]["status"], &listed["data"][0]["problem"]),
+        (&"valid".into(), &serde_json::Value::Null)
+    );
 }
 
 /// As certbot lays them out: links that come to point elsewhere.
