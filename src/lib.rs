@@ -62,6 +62,8 @@ pub mod db;
 pub mod config;
 // Addresses of networks and of web pages.
 pub mod net;
+// Certificates and keys as files hold them.
+pub mod pem;
 // Money.
 pub mod money;
 // Identifiers.

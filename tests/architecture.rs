@@ -21,7 +21,7 @@ const LEVELS: &[&[&str]] = &[
     &["limits", "s3"],
     &["http", "outbound", "telemetry", "vault"],
     &["db", "config"],
-    &["id", "money", "net"],
+    &["id", "money", "net", "pem"],
     &["clock"],
 ];
 

@@ -28,11 +28,16 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");
             }
-            if loaded.config.tls.mode == TlsMode::Files
-                && let Err(fault) = tls::files::load(&loaded.config.tls, Clock::system().now())
-            {
-                eprintln!("error: {fault}");
-                return fail(exit::CONFIGURATION, "the configuration has 1 fault");
+            if loaded.config.tls.mode == TlsMode::Files {
+                match tls::files::load(&loaded.config.tls, Clock::system().now()) {
+                    Ok(shown) => {
+                        shown.warnings.iter().for_each(|warning| eprintln!("warning: the certificate: {warning}"));
+                    }
+                    Err(fault) => {
+                        eprintln!("error: {fault}");
+                        return fail(exit::CONFIGURATION, "the configuration has 1 fault");
+                    }
+                }
             }
             match vault::examine(&loaded.config.data) {
                 Ok(Standing::Unseen(why)) => eprintln!("warning: the database cannot be looked at: {why}"),

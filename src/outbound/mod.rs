@@ -35,6 +35,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 pub use body::{AnswerBody, Piece};
+pub use connect::host_authorities;
 pub use connection::Exchange;
 pub use error::OutboundError;
 pub use pool::{NoAnswer, Pool};

@@ -180,6 +180,7 @@ impl Status {
         let standing = self.parts.backups.standing();
         let mut warnings = self.warnings(oldest_since);
         warnings.extend(certificates.iter().filter_map(|state| certificate::warning(state, self.parts.clock.now())));
+        warnings.extend(certificates.iter().flat_map(certificate::objections));
         Ok(Report {
             version: env!("CARGO_PKG_VERSION"),
             state: self.state(),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use tokio::sync::Semaphore;
 
 use crate::http::Problem;
@@ -35,10 +36,16 @@ const OF_NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// A password as somebody typed it. It is not printed and not kept.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(transparent)]
+#[derive(Clone, JsonSchema)]
 #[schemars(inline)]
 pub struct Password(#[schemars(length(min = 12))] String);
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // What serde says would repeat a password that was sent as a number.
+        String::deserialize(deserializer).map(Self).map_err(|_| D::Error::custom("must be a string"))
+    }
+}
 
 impl Password {
     /// A password, whatever it is worth.

@@ -124,6 +124,7 @@ impl Acme {
     /// When a metric's name is taken.
     pub fn new(parts: Parts, registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
         let Parts { db, vault, clock, outbound, certificates, http } = parts;
+        let metrics = Metrics::new(&certificates, registry)?;
         Ok(Self(Arc::new(Inner {
             db,
             vault,
@@ -131,7 +132,7 @@ impl Acme {
             outbound,
             certificates,
             http,
-            metrics: Metrics::new(registry)?,
+            metrics,
             settings: RwLock::default(),
             changed: Notify::new(),
             jobs: OnceLock::new(),
@@ -251,13 +252,13 @@ impl Inner {
     /// Shows a name's certificate from now on, if it has one.
     fn install(&self, name: &CertName, row: &Row) {
         let Some(parsed) = parsed(name, row) else { return };
-        self.metrics.not_after(name, parsed.validity.until);
         self.certificates.install(Shown {
             source: Source::Acme,
             names: vec![name.clone()],
             not_before: parsed.validity.from,
             not_after: parsed.validity.until,
             key: parsed.key,
+            warnings: Vec::new(),
         });
     }
 

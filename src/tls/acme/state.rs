@@ -65,6 +65,8 @@ pub struct CertificateState {
     pub problem: Option<String>,
     /// When that was.
     pub problem_at: Option<Timestamp>,
+    /// What clients may object to in a certificate from files.
+    pub warnings: Vec<String>,
 }
 
 impl Inner {
@@ -116,6 +118,7 @@ fn ordered(name: &CertName, row: &Row, now: Timestamp) -> CertificateState {
         failing_since: row.failing_since,
         problem: row.problem.clone(),
         problem_at: row.problem_at,
+        warnings: Vec::new(),
     }
 }
 
@@ -139,5 +142,6 @@ fn other(shown: &Shown, now: Timestamp) -> CertificateState {
         failing_since: None,
         problem: None,
         problem_at: None,
+        warnings: shown.warnings.clone(),
     }
 }
