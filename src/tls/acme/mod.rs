@@ -18,7 +18,7 @@ mod routes;
 mod sql;
 mod state;
 
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -39,6 +39,7 @@ pub use policy::Why;
 pub use routes::routes;
 pub use state::{CertificateState, CertificateStatus};
 
+use account::Replacements;
 use cert::Parsed;
 use client::again;
 use metrics::Metrics;
@@ -81,6 +82,7 @@ struct Inner {
     /// Held while an account is looked for or made, so that names whose
     /// certificates are ordered at the same time share one.
     registering: tokio::sync::Mutex<()>,
+    replacements: Mutex<Replacements>,
     /// Held from looking at what is kept to showing it.
     installing: tokio::sync::Mutex<()>,
     /// Held while a record of `dns-01` is there: programs that set them often
@@ -137,6 +139,7 @@ impl Acme {
             changed: Notify::new(),
             jobs: OnceLock::new(),
             registering: tokio::sync::Mutex::default(),
+            replacements: Mutex::default(),
             installing: tokio::sync::Mutex::default(),
             dns_turn: Arc::default(),
         })))
