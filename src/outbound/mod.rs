@@ -14,6 +14,7 @@ mod exchange;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod guard;
+mod host_files;
 mod pool;
 mod resolve;
 mod stall;
