@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::{ConfigFile, exit, fail};
 use crate::clock::Clock;
 use crate::config::{self, Fault, Shown, Sources, TlsMode};
+use crate::telemetry::journal;
 use crate::tls;
 use crate::vault::{self, Standing};
 
@@ -60,11 +61,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 /// Says every fault.
 pub(super) fn report(faults: &[Fault]) -> ExitCode {
+    let before = journal::before_errors();
     for fault in faults {
-        eprintln!("error: {fault}");
+        eprintln!("{before}error: {fault}");
     }
     let count = faults.len();
-    eprintln!("agentd: the configuration has {count} fault{}", if count == 1 { "" } else { "s" });
+    eprintln!("{before}agentd: the configuration has {count} fault{}", if count == 1 { "" } else { "s" });
     ExitCode::from(exit::CONFIGURATION)
 }
 

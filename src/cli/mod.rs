@@ -44,6 +44,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::Extras;
 use crate::config::parse_span;
+use crate::telemetry::journal;
 use failure::Failure;
 
 /// Exit codes, those of sysexits.h where it has one.
@@ -198,7 +199,7 @@ fn span(text: &str) -> Result<Duration, String> {
 
 /// Says on standard error what went wrong.
 fn fail(code: u8, what: impl std::fmt::Display) -> ExitCode {
-    eprintln!("agentd: {what}");
+    eprintln!("{}agentd: {what}", journal::before_errors());
     ExitCode::from(code)
 }
 

@@ -22,6 +22,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
 use super::handshake::Handshakes;
+use super::not_http::{NotHttp, watched};
 use super::{control, redirect};
 use crate::app::App;
 use crate::config::Config;
@@ -85,7 +86,13 @@ impl Drop for Servers {
 }
 
 /// For callers. Without `tls` it is plain HTTP.
-pub(super) fn callers(config: &Config, app: &App, on: TcpListener, tls: Option<Handshakes>) -> io::Result<Server> {
+pub(super) fn callers(
+    config: &Config,
+    app: &App,
+    on: TcpListener,
+    tls: Option<Handshakes>,
+    not_http: &NotHttp,
+) -> io::Result<Server> {
     let workers = available_parallelism().map_or(1, usize::from);
     let each = config.tls.connections.div_ceil(workers).max(1);
     let builder = Server::build().workers(workers).max_concurrent_connections(each);
@@ -95,7 +102,7 @@ pub(super) fn callers(config: &Config, app: &App, on: TcpListener, tls: Option<H
         let stopping = stopping.clone();
         async move { stopping.notified().await }
     };
-    let (app, head_time) = (app.clone(), config.server.head_time);
+    let (app, head_time, not_http) = (app.clone(), config.server.head_time, not_http.clone());
     let builder = match tls {
         None => builder.listen("http", on, move || {
             fn_service(|stream: TcpStream| async {
@@ -104,7 +111,11 @@ pub(super) fn callers(config: &Config, app: &App, on: TcpListener, tls: Option<H
                 let _ = stream.set_nodelay(true);
                 Ok((stream, Protocol::Http1, peer))
             })
-            .and_then(service(app.clone(), head_time, stopping.clone(), |_, _| {}))
+            .and_then(watched(
+                service(app.clone(), head_time, stopping.clone(), |_, _| {}),
+                |(_, _, peer)| *peer,
+                not_http.clone(),
+            ))
         }),
         Some(handshakes) => {
             let hsts = config.tls.hsts.and_then(hsts);
@@ -120,11 +131,12 @@ pub(super) fn callers(config: &Config, app: &App, on: TcpListener, tls: Option<H
                         }))
                     }
                 });
-                accept.and_then(service(app.clone(), head_time, stopping.clone(), move |_, data| {
+                let service = service(app.clone(), head_time, stopping.clone(), move |_, data| {
                     if let Some(hsts) = hsts.as_ref().filter(|_| has_real_one(&certificates)) {
                         data.insert(hsts.clone());
                     }
-                }))
+                });
+                accept.and_then(watched(service, |(_, _, peer)| *peer, not_http.clone()))
             })
         }
     };
@@ -157,11 +169,19 @@ pub(super) fn control(config: &Config, app: &App, on: UnixListener) -> io::Resul
 }
 
 /// For those who come by plain HTTP.
-pub(super) fn redirect(challenges: &HttpChallenges, on: TcpListener, https_port: u16) -> io::Result<Server> {
+pub(super) fn redirect(
+    challenges: &HttpChallenges,
+    on: TcpListener,
+    https_port: u16,
+    not_http: &NotHttp,
+) -> io::Result<Server> {
     let builder = Server::build().workers(1).max_concurrent_connections(redirect::CONNECTIONS);
     let builder = builder.disable_signals().shutdown_timeout(GRACE_SECONDS);
-    let challenges = challenges.clone();
-    let builder = builder.listen("redirect", on, move || redirect::service(challenges.clone(), https_port))?;
+    let (challenges, not_http) = (challenges.clone(), not_http.clone());
+    let builder = builder.listen("redirect", on, move || {
+        let service = redirect::service(challenges.clone(), https_port);
+        watched(service, |stream: &TcpStream| stream.peer_addr().ok(), not_http.clone())
+    })?;
     Ok(builder.run())
 }
 

@@ -5,6 +5,7 @@ mod files;
 mod front;
 mod handshake;
 mod listen;
+mod not_http;
 mod redirect;
 mod systemd;
 
@@ -18,6 +19,7 @@ use crate::db::Progress;
 use crate::tls;
 use front::Servers;
 use handshake::Handshakes;
+use not_http::NotHttp;
 
 pub use control::ControlError;
 pub use systemd::HandedOverError;
@@ -121,7 +123,8 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let handshakes = handshakes(config, app)?;
+    let not_http = NotHttp::new(&app.metrics).map_err(BuildError::from)?;
+    let handshakes = handshakes(config, app, &not_http)?;
     app.start(jobs_on).await?;
     let scheme = if handshakes.is_some() { "https" } else { "http" };
     let mut servers = Servers::default();
@@ -136,9 +139,9 @@ async fn serve(
         let configured = config.server.http_listen.unwrap_or(config.server.listen);
         let http = listen::listen(socket, configured, listen::HTTP)?;
         http_address = Some(http.local_addr()?.to_string());
-        servers.run(front::redirect(&app.challenges, http, address.port())?);
+        servers.run(front::redirect(&app.challenges, http, address.port(), &not_http)?);
     }
-    servers.run(front::callers(config, app, main, handshakes)?);
+    servers.run(front::callers(config, app, main, handshakes, &not_http)?);
     let (version, data) = (env!("CARGO_PKG_VERSION"), config.data.dir.display());
     tracing::info!(%address, scheme, http_address, version, %data, "ready");
     let status = || app.status.line(address);
@@ -167,10 +170,11 @@ async fn serve(
 }
 
 /// How hands are shaken, where TLS is spoken.
-fn handshakes(config: &Config, app: &App) -> Result<Option<Handshakes>, ServeError> {
+fn handshakes(config: &Config, app: &App, not_http: &NotHttp) -> Result<Option<Handshakes>, ServeError> {
     if config.tls.mode == TlsMode::Off {
         return Ok(None);
     }
     let made = tls::server_config(&app.certificates, config.tls.http2).map_err(std::io::Error::other)?;
-    Ok(Some(Handshakes::new(made, config.tls.handshake_time, &app.metrics).map_err(BuildError::from)?))
+    let time = config.tls.handshake_time;
+    Ok(Some(Handshakes::new(made, time, &app.metrics, not_http.clone()).map_err(BuildError::from)?))
 }
