@@ -64,6 +64,8 @@ pub mod config;
 pub mod net;
 // Text for people: near names, values with what nobody sees written out.
 pub mod text;
+// Certificates and keys as files hold them.
+pub mod pem;
 // Money.
 pub mod money;
 // Identifiers.

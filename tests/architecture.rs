@@ -21,7 +21,7 @@ const LEVELS: &[&[&str]] = &[
     &["limits", "s3"],
     &["http", "outbound", "telemetry", "vault"],
     &["db", "config"],
-    &["id", "money", "net", "text"],
+    &["id", "money", "net", "pem", "text"],
     &["clock"],
 ];
 

@@ -64,8 +64,17 @@ const COLUMNS: [Column; 6] = [
     ("STATUS", |row| field(row, "status")),
     ("VALID UNTIL", |row| field(row, "not_after")),
     ("NEXT ATTEMPT", |row| field(row, "next_attempt_at")),
-    ("PROBLEM", |row| field(row, "problem")),
+    ("PROBLEM", problem),
 ];
+
+/// What went wrong, or else what clients may object to.
+fn problem(row: &Value) -> String {
+    let warnings = row["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    match row["problem"].as_str() {
+        Some(_) => field(row, "problem"),
+        None => plain(&warnings.collect::<Vec<_>>().join("; ")),
+    }
+}
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let json = arguments.control.json;

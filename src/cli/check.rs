@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::{ConfigFile, exit, fail};
 use crate::clock::Clock;
 use crate::config::{self, Fault, Shown, Sources, TlsMode};
+use crate::telemetry::journal;
 use crate::tls;
 use crate::vault::{self, Standing};
 
@@ -31,11 +32,16 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             for note in &loaded.notes {
                 eprintln!("note: {note}");
             }
-            if loaded.config.tls.mode == TlsMode::Files
-                && let Err(fault) = tls::files::load(&loaded.config.tls, Clock::system().now())
-            {
-                eprintln!("error: {fault}");
-                return fail(exit::CONFIGURATION, "the configuration has 1 fault");
+            if loaded.config.tls.mode == TlsMode::Files {
+                match tls::files::load(&loaded.config.tls, Clock::system().now()) {
+                    Ok(shown) => {
+                        shown.warnings.iter().for_each(|warning| eprintln!("warning: the certificate: {warning}"));
+                    }
+                    Err(fault) => {
+                        eprintln!("error: {fault}");
+                        return fail(exit::CONFIGURATION, "the configuration has 1 fault");
+                    }
+                }
             }
             match vault::examine(&loaded.config.data) {
                 Ok(Standing::Unseen(why)) => eprintln!("warning: the database cannot be looked at: {why}"),
@@ -58,11 +64,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 /// Says every fault.
 pub(super) fn report(faults: &[Fault]) -> ExitCode {
+    let before = journal::before_errors();
     for fault in faults {
-        eprintln!("error: {fault}");
+        eprintln!("{before}error: {fault}");
     }
     let count = faults.len();
-    eprintln!("agentd: the configuration has {count} fault{}", if count == 1 { "" } else { "s" });
+    eprintln!("{before}agentd: the configuration has {count} fault{}", if count == 1 { "" } else { "s" });
     ExitCode::from(exit::CONFIGURATION)
 }
 

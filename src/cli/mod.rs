@@ -52,6 +52,7 @@ use rustix::process::Signal;
 
 use crate::app::Extras;
 use crate::db::limit;
+use crate::telemetry::journal;
 use failure::Failure;
 
 /// Exit codes, those of sysexits.h where it has one.
@@ -210,7 +211,7 @@ fn finish(outcome: Result<(), Failure>) -> ExitCode {
 
 /// Says on standard error what went wrong.
 fn fail(code: u8, what: impl std::fmt::Display) -> ExitCode {
-    say_error(format_args!("agentd: {what}"));
+    say_error(format_args!("{}agentd: {what}", journal::before_errors()));
     ExitCode::from(code)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::callers::Origins;
 use crate::net::{Network, WebOrigin};
+use crate::pem;
 
 /// A value that can be read from text.
 pub(super) trait Setting: Sized {
@@ -100,7 +101,8 @@ impl Setting for PathBuf {
     const QUOTED: bool = true;
 
     fn parse(text: &str) -> Option<Self> {
-        (!text.is_empty() && !text.contains('\0')).then(|| text.into())
+        // Who writes the key itself here would find it in every message about the path.
+        (!text.is_empty() && !text.contains('\0') && !pem::is_in(text)).then(|| text.into())
     }
 
     fn show(&self) -> String {

@@ -138,6 +138,10 @@ fn without_acme(config: &Config, clock: &Clock) -> Finding {
                 let detail = format!("from files, valid until {} only", shown.not_after);
                 Finding::warn(what, detail, "put new files in place; they are taken up by themselves")
             }
+            Ok(shown) if !shown.warnings.is_empty() => {
+                let detail = format!("from files: {}", shown.warnings.join("; "));
+                Finding::warn(what, detail, "put files in place that clients accept; they are taken up by themselves")
+            }
             Ok(shown) => Finding::ok(what, format!("from files, valid until {}", shown.not_after)),
         },
     }

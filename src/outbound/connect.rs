@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -14,6 +13,7 @@ use url::{Host, Url};
 
 use super::guard::Checked;
 use super::{BuildError, OutboundError};
+use crate::pem;
 
 /// How long one address has to take a connection, before the next is tried.
 const PER_ADDRESS: Duration = Duration::from_secs(5);
@@ -60,9 +60,9 @@ pub(super) async fn tls(
     })
 }
 
-/// How TLS is spoken: the host's certificate authorities, Mozilla's where the
-/// host has none, and those of a file.
-pub(super) fn tls_config(extra_ca: Option<(&'static str, &Path)>) -> Result<Arc<ClientConfig>, BuildError> {
+/// The certificate authorities that the host trusts; Mozilla's where it has none.
+#[must_use]
+pub fn host_authorities() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
@@ -73,17 +73,19 @@ pub(super) fn tls_config(extra_ca: Option<(&'static str, &Path)>) -> Result<Arc<
         tracing::info!("this host has no certificate authorities; using the built-in ones");
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
+    roots
+}
+
+/// How TLS is spoken: the host's certificate authorities, and those of a file.
+pub(super) fn tls_config(extra_ca: Option<(&'static str, &Path)>) -> Result<Arc<ClientConfig>, BuildError> {
+    let mut roots = host_authorities();
     if let Some((setting, path)) = extra_ca {
         let fault = |why: String| BuildError::ExtraCa { setting, path: path.to_owned(), why };
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?;
-        let mut any = false;
-        for certificate in certificates {
-            let certificate = certificate.map_err(|error| fault(error.to_string()))?;
-            roots.add(certificate).map_err(|error| fault(error.to_string()))?;
-            any = true;
-        }
-        if !any {
-            return Err(fault("there is no certificate in it".into()));
+        let text = std::fs::read(path).map_err(|error| fault(format!("the file cannot be read: {error}")))?;
+        for (place, certificate) in pem::certificates(&text).map_err(fault)?.into_iter().enumerate() {
+            // What the parser says could repeat a piece of the file.
+            let broken = |_| fault(format!("the certificate number {} in it is malformed", place + 1));
+            roots.add(certificate).map_err(broken)?;
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

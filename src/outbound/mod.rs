@@ -14,6 +14,7 @@ mod exchange;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod guard;
+mod host_files;
 mod pool;
 mod resolve;
 mod stall;
@@ -35,6 +36,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 pub use body::{AnswerBody, Piece};
+pub use connect::host_authorities;
 pub use connection::Exchange;
 pub use error::OutboundError;
 pub use pool::{NoAnswer, Pool};

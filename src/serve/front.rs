@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::files::{Connections, Shares};
 use super::handshake::Handshakes;
+use super::not_http::{NotHttp, watched};
 use super::{control, redirect};
 use crate::app::App;
 use crate::config::Config;
@@ -89,6 +90,7 @@ pub(super) fn callers(
     on: TcpListener,
     tls: Option<Handshakes>,
     (shares, connections): (Shares, &Connections),
+    not_http: &NotHttp,
 ) -> io::Result<Server> {
     let builder = Server::build().workers(shares.workers).max_concurrent_connections(shares.callers);
     let builder = builder.disable_signals().shutdown_timeout(GRACE_SECONDS);
@@ -97,19 +99,21 @@ pub(super) fn callers(
         let stopping = stopping.clone();
         async move { stopping.notified().await }
     };
-    let (app, head_time, connections) = (app.clone(), config.server.head_time, connections.clone());
+    let (app, head_time) = (app.clone(), config.server.head_time);
+    let (connections, not_http) = (connections.clone(), not_http.clone());
     let builder = match tls {
         None => builder.listen("http", on, move || {
             let connections = connections.clone();
-            fn_service(|stream: TcpStream| async {
+            let accept = fn_service(|stream: TcpStream| async {
                 let peer = stream.peer_addr().ok();
                 // Events are small and wanted at once.
                 let _ = stream.set_nodelay(true);
                 Ok((stream, Protocol::Http1, peer))
-            })
-            .and_then(service(app.clone(), head_time, stopping.clone(), move |_, data| {
+            });
+            let service = service(app.clone(), head_time, stopping.clone(), move |_, data| {
                 data.insert(connections.one_more());
-            }))
+            });
+            accept.and_then(watched(service, |(_, _, peer)| *peer, not_http.clone()))
         }),
         Some(handshakes) => {
             let hsts = config.tls.hsts.and_then(hsts);
@@ -130,12 +134,13 @@ pub(super) fn callers(
                         }))
                     }
                 });
-                accept.and_then(service(app.clone(), head_time, stopping.clone(), move |_, data| {
+                let service = service(app.clone(), head_time, stopping.clone(), move |_, data| {
                     data.insert(connections.one_more());
                     if let Some(hsts) = hsts.as_ref().filter(|_| has_real_one(&certificates)) {
                         data.insert(hsts.clone());
                     }
-                }))
+                });
+                accept.and_then(watched(service, |(_, _, peer)| *peer, not_http.clone()))
             })
         }
     };
@@ -173,11 +178,15 @@ pub(super) fn redirect(
     on: TcpListener,
     https_port: u16,
     most: usize,
+    not_http: &NotHttp,
 ) -> io::Result<Server> {
     let builder = Server::build().workers(1).max_concurrent_connections(most);
     let builder = builder.disable_signals().shutdown_timeout(GRACE_SECONDS);
-    let challenges = challenges.clone();
-    let builder = builder.listen("redirect", on, move || redirect::service(challenges.clone(), https_port))?;
+    let (challenges, not_http) = (challenges.clone(), not_http.clone());
+    let builder = builder.listen("redirect", on, move || {
+        let service = redirect::service(challenges.clone(), https_port);
+        watched(service, |stream: &TcpStream| stream.peer_addr().ok(), not_http.clone())
+    })?;
     Ok(builder.run())
 }
 

@@ -19,12 +19,15 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::not_http::NotHttp;
 use crate::tls::ACME_TLS;
 
 /// Handshakes that one worker has under way; each takes about 20 KiB.
 const AT_ONCE: usize = 512;
 /// The first byte of a TLS record that begins a handshake.
 const HANDSHAKE: u8 = 0x16;
+/// What a proxy begins with that tells whom it speaks for (the PROXY protocol).
+const PROXY: &[u8] = b"PROXY";
 /// What a client is told that speaks HTTP here.
 const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 45\r\n\
 Connection: close\r\n\r\nThis port speaks HTTPS: use https:// for it.\n";
@@ -68,16 +71,22 @@ pub(super) struct Handshakes {
     config: Arc<ServerConfig>,
     time: Duration,
     outcomes: IntCounterVec,
+    not_http: NotHttp,
 }
 
 impl Handshakes {
-    pub(super) fn new(config: ServerConfig, time: Duration, metrics: &Registry) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(
+        config: ServerConfig,
+        time: Duration,
+        metrics: &Registry,
+        not_http: NotHttp,
+    ) -> Result<Self, prometheus::Error> {
         let outcomes = IntCounterVec::new(
             Opts::new("agentd_tls_handshakes_total", "TLS handshakes that have ended, by how."),
             &["outcome"],
         )?;
         metrics.register(Box::new(outcomes.clone()))?;
-        Ok(Self { config: Arc::new(config), time, outcomes })
+        Ok(Self { config: Arc::new(config), time, outcomes, not_http })
     }
 
     /// For one worker.
@@ -130,15 +139,23 @@ impl Acceptor {
         let peer = stream.peer_addr().ok();
         // Answers are wanted at once; without it they only come later.
         let _ = stream.set_nodelay(true);
-        let mut first = [0];
-        match stream.peek(&mut first).await {
-            Ok(1) if first[0] == HANDSHAKE => {}
-            Ok(1) if first[0].is_ascii_uppercase() => {
+        let mut first = [0; PROXY.len()];
+        let count = stream.peek(&mut first).await.unwrap_or(0);
+        match &first[..count] {
+            [] => return Err(End::Silent),
+            [HANDSHAKE, ..] => {}
+            PROXY => {
+                self.shared.not_http.note(peer, "a PROXY line");
+                return Err(End::Failed);
+            }
+            [first, ..] if first.is_ascii_uppercase() => {
                 let _ = answer_plain_http(&mut stream).await;
                 return Err(End::PlainHttp);
             }
-            Ok(1) => return Err(End::Failed),
-            _ => return Err(End::Silent),
+            _ => {
+                self.shared.not_http.note(peer, "it is no TLS either");
+                return Err(End::Failed);
+            }
         }
         let accepting = TlsAcceptor::from(self.shared.config.clone()).accept(stream);
         let mut stream = accepting.await.map_err(|error| {
@@ -193,7 +210,8 @@ mod tests {
         client.alpn_protocols = vec![ACME_TLS.to_vec()];
         let metrics = Registry::new();
         let config = tls::server_config(&certificates, false).expect("TLS");
-        let shared = Handshakes::new(config, Duration::from_secs(30), &metrics).expect("metrics");
+        let not_http = NotHttp::new(&Registry::new()).expect("metrics");
+        let shared = Handshakes::new(config, Duration::from_secs(30), &metrics, not_http).expect("metrics");
         (shared.acceptor(), metrics, client)
     }
 

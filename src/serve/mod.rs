@@ -5,6 +5,7 @@ mod files;
 mod front;
 mod handshake;
 mod listen;
+mod not_http;
 mod redirect;
 mod signals;
 mod systemd;
@@ -21,6 +22,7 @@ use crate::tls;
 use files::{Connections, Shares};
 use front::Servers;
 use handshake::Handshakes;
+use not_http::NotHttp;
 use signals::Stop;
 
 pub use control::ControlError;
@@ -140,7 +142,8 @@ async fn serve(
     jobs_on: &tokio::runtime::Handle,
 ) -> Result<(), ServeError> {
     let mut stop = Stop::listen()?;
-    let handshakes = handshakes(config, app)?;
+    let not_http = NotHttp::new(&app.metrics).map_err(BuildError::from)?;
+    let handshakes = handshakes(config, app, &not_http)?;
     app.start(jobs_on).await.map_err(|error| error.of(config))?;
     let scheme = if handshakes.is_some() { "https" } else { "http" };
     let mut servers = Servers::default();
@@ -155,10 +158,10 @@ async fn serve(
         let configured = config.server.http_listen.unwrap_or(config.server.listen);
         let http = listen::listen(socket, configured, listen::HTTP)?;
         http_address = Some(http.local_addr()?);
-        servers.run(front::redirect(&app.challenges, http, address.port(), shares.redirect)?);
+        servers.run(front::redirect(&app.challenges, http, address.port(), shares.redirect, &not_http)?);
     }
     let connections = Connections::default();
-    servers.run(front::callers(config, app, main, handshakes, (shares, &connections))?);
+    servers.run(front::callers(config, app, main, handshakes, (shares, &connections), &not_http)?);
     app.status.listens(address, http_address);
     let (version, data) = (env!("CARGO_PKG_VERSION"), config.data.dir.display());
     let http_address = http_address.map(|address| address.to_string());
@@ -195,10 +198,11 @@ async fn stop_serving(config: &Config, app: &App, servers: &Servers, stop: &mut 
 }
 
 /// How hands are shaken, where TLS is spoken.
-fn handshakes(config: &Config, app: &App) -> Result<Option<Handshakes>, ServeError> {
+fn handshakes(config: &Config, app: &App, not_http: &NotHttp) -> Result<Option<Handshakes>, ServeError> {
     if config.tls.mode == TlsMode::Off {
         return Ok(None);
     }
     let made = tls::server_config(&app.certificates, config.tls.http2).map_err(std::io::Error::other)?;
-    Ok(Some(Handshakes::new(made, config.tls.handshake_time, &app.metrics).map_err(BuildError::from)?))
+    let time = config.tls.handshake_time;
+    Ok(Some(Handshakes::new(made, time, &app.metrics, not_http.clone()).map_err(BuildError::from)?))
 }

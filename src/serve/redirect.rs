@@ -6,6 +6,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use actix_http::body::BoxBody;
+use actix_http::error::DispatchError;
 use actix_http::header::{ALLOW, CONTENT_TYPE, HOST, LOCATION};
 use actix_http::{HttpMessage as _, HttpService, KeepAlive, Method, Request, Response, StatusCode};
 use actix_web::dev::{ServiceFactory, fn_service};
@@ -19,7 +20,10 @@ const HEAD_TIME: Duration = Duration::from_secs(5);
 const CHALLENGE: &str = "/.well-known/acme-challenge/";
 
 /// The service of one worker.
-pub(super) fn service(challenges: HttpChallenges, https_port: u16) -> impl ServiceFactory<TcpStream, Config = ()> {
+pub(super) fn service(
+    challenges: HttpChallenges,
+    https_port: u16,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> {
     let answer = move |request: Request| {
         let answer = answer(&request, &challenges, https_port);
         async move { Ok::<_, std::convert::Infallible>(answer) }

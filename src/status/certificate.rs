@@ -53,6 +53,12 @@ fn unusable(what: &str) -> Warning {
     )
 }
 
+/// What clients may object to in a certificate that they are shown.
+pub(super) fn objections(state: &CertificateState) -> impl Iterator<Item = Warning> {
+    let todo = "put files in place that clients accept; they are taken up by themselves";
+    state.warnings.iter().map(move |what| Warning::new(format!("the certificate of {}: {what}", state.name), todo))
+}
+
 fn missing(name: &str, problem: Option<&str>) -> Warning {
     let what = format!("there is no certificate for {name} yet, so clients do not trust the service");
     let what = problem.map_or(what.clone(), |problem| format!("{what}: {problem}"));

@@ -204,6 +204,7 @@ impl Status {
         let mut warnings = self.warnings(oldest_since);
         let now = self.parts.clock.now();
         warnings.extend(certificates.iter().filter_map(|state| certificate::warning(state, now)));
+        warnings.extend(certificates.iter().flat_map(certificate::objections));
         let uptime = self.parts.clock.ticks().saturating_sub(self.started);
         let listens = self.listens.get().copied().unwrap_or(Listens { main: self.facts.listen, http: None });
         Ok(Report {

@@ -1,7 +1,7 @@
 //! Logs: one line each to standard output, JSON for machines, text for a
-//! terminal. Writing happens on a thread of its own, so a reader that stops
-//! reading (a paused terminal, a full pipe) never stops the service; lines that
-//! do not fit are dropped and counted.
+//! terminal, with priorities for systemd's journal. Writing happens on a thread
+//! of its own, so a reader that stops reading (a paused terminal, a full pipe)
+//! never stops the service; lines that do not fit are dropped and counted.
 
 use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write};
 use std::sync::OnceLock;
@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use super::journal::{Lines, is_journal};
 use crate::config::{LogFormat, LogSection};
 
 /// Lines that may wait for standard output.
@@ -91,7 +92,7 @@ pub fn start(section: &LogSection) -> Result<LogGuard, String> {
         .with_env_filter(filter)
         .with_timer(Utc)
         .with_span_events(FmtSpan::NONE)
-        .with_writer(writer);
+        .with_writer(Lines { inner: writer, to_journal: is_journal(std::io::stdout()) });
     let started = if json {
         let builder = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
         let builder = builder.with_filter_reloading();

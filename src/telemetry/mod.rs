@@ -1,5 +1,6 @@
 //! Logs and the metrics registry. Knows no feature: each registers its own.
 
+pub mod journal;
 pub mod log;
 mod process;
 

@@ -23,20 +23,29 @@ impl Facts {
     /// Reads a certificate in DER.
     ///
     /// # Errors
-    /// What the parser finds wrong with it.
+    /// That it is none. What the parser says is left out: it could repeat a piece
+    /// of a file that is a key.
     pub(super) fn of(certificate: &[u8]) -> Result<Self, String> {
-        let (_, read) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
+        let read = X509Certificate::from_der(certificate);
+        read.map(|(_, read)| Self::read(&read)).map_err(|_| "it is not an X.509 certificate, or is damaged".to_owned())
+    }
+
+    /// What a certificate says that has been parsed.
+    pub(super) fn read(read: &X509Certificate<'_>) -> Self {
         let alternative = read.subject_alternative_name().ok().flatten();
         let names = alternative.map(|names| names.value.general_names.iter().filter_map(name).collect());
-        let moment = |time: ASN1Time| Timestamp::from_micros(time.timestamp().saturating_mul(1_000_000));
-        Ok(Self {
+        Self {
             names: names.unwrap_or_default(),
             not_before: moment(read.validity().not_before),
             not_after: moment(read.validity().not_after),
             issuer: read.issuer().to_string(),
             serial: read.raw_serial_as_string().replace(':', ""),
-        })
+        }
     }
+}
+
+pub(super) fn moment(time: ASN1Time) -> Timestamp {
+    Timestamp::from_micros(time.timestamp().saturating_mul(1_000_000))
 }
 
 fn name(general: &GeneralName<'_>) -> Option<CertName> {

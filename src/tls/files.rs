@@ -5,20 +5,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
 use tokio_util::sync::CancellationToken;
 
-use super::facts::Facts;
-use super::{Certificates, Fault, FilesProblem, Shown, Source};
+use super::expiry::Reminder;
+use super::{Certificates, Fault, FilesProblem, Shown, Source, pair};
 use crate::clock::{Clock, Timestamp};
 use crate::config::TlsSection;
 
 /// How often it is looked whether the files have changed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Bytes of a file; a chain of certificates has a few thousand.
-const LARGEST: u64 = 1 << 20;
 
 /// Reads what `tls.cert_file` and `tls.key_file` name, as starting does.
 ///
@@ -27,52 +22,11 @@ const LARGEST: u64 = 1 << 20;
 pub fn load(section: &TlsSection, now: Timestamp) -> Result<Shown, Fault> {
     let none = Path::new("");
     let certificate = section.cert_file.as_deref().unwrap_or(none);
-    let shown = pair(certificate, section.key_file.as_deref().unwrap_or(none), Source::Files)?;
+    let shown = pair::read(certificate, section.key_file.as_deref().unwrap_or(none), Source::Files, now)?;
     if shown.not_after <= now {
         return Err(Fault::Expired { path: certificate.into(), until: shown.not_after });
     }
-    if shown.not_before > now {
-        // It may be the clock that is wrong, which a service that waits does not mend.
-        tracing::warn!(path = %certificate.display(), from = %shown.not_before, "the certificate is not valid yet");
-    }
     Ok(shown)
-}
-
-/// A certificate and its key from two files, whatever its validity.
-pub(super) fn pair(certificate: &Path, key: &Path, source: Source) -> Result<Shown, Fault> {
-    const CERTIFICATE: &str = "the certificate";
-    const KEY: &str = "the private key";
-    let malformed = |what, path: &Path, why: String| Fault::Malformed { what, path: path.into(), why };
-    let text = read(CERTIFICATE, certificate)?;
-    let chain = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| malformed(CERTIFICATE, certificate, format!("it is no PEM: {error}")))?;
-    let Some(first) = chain.first() else {
-        return Err(malformed(CERTIFICATE, certificate, "there is no certificate in it; PEM is expected".into()));
-    };
-    let Facts { names, not_before, not_after, .. } = Facts::of(first).map_err(|why| {
-        malformed(CERTIFICATE, certificate, format!("the first certificate in it is malformed: {why}"))
-    })?;
-    let private = PrivateKeyDer::from_pem_slice(&read(KEY, key)?).map_err(|_| {
-        // What the parser says could repeat a piece of the key.
-        malformed(KEY, key, "there is no private key in it; PEM without a passphrase is expected".into())
-    })?;
-    let made = CertifiedKey::from_der(chain, private, &rustls::crypto::aws_lc_rs::default_provider());
-    let made = made.map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => Fault::Mismatch { certificate: certificate.into(), key: key.into() },
-        error => malformed(KEY, key, format!("{error}; a key for ECDSA, RSA or Ed25519 is expected")),
-    })?;
-    Ok(Shown { source, names, not_before, not_after, key: Arc::new(made) })
-}
-
-fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, Fault> {
-    let unreadable = |source| Fault::Unreadable { what, path: path.into(), source };
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > LARGEST {
-        let why = format!("it has {size} bytes, far more than a certificate or a key");
-        return Err(Fault::Malformed { what, path: path.into(), why });
-    }
-    std::fs::read(path).map_err(unreadable)
 }
 
 /// The two files of `[tls]`, watched. Clones share them.
@@ -130,7 +84,11 @@ impl Files {
     pub async fn watch(self, stop: CancellationToken) {
         let mut told = None;
         let mut failed = None;
+        let mut reminder = Reminder::default();
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+            if let Some(shown) = self.shown() {
+                reminder.look(&shown, self.0.clock.now());
+            }
             let files = self.clone();
             let stamps = self.stamps();
             if *files.0.shown.lock().unwrap_or_else(PoisonError::into_inner) == Some(stamps) {
@@ -140,7 +98,10 @@ impl Files {
             }
             // Files are read off the threads that wait for nothing.
             let Ok(outcome) = tokio::task::spawn_blocking(move || files.show()).await else { continue };
-            let Err(why) = outcome.map_err(|fault| fault.to_string()) else { continue };
+            let Err(why) = outcome.map_err(|fault| fault.to_string()) else {
+                reminder.restart();
+                continue;
+            };
             // Two files cannot be replaced in one step: what does not fit now
             // may fit at the next look.
             let again = failed.replace(stamps) == Some(stamps);
@@ -149,6 +110,11 @@ impl Files {
                 tracing::warn!("the certificate from before goes on being shown: {why}");
             }
         }
+    }
+
+    /// The certificate from files that clients are shown.
+    fn shown(&self) -> Option<Arc<Shown>> {
+        self.0.certificates.all().into_iter().find(|shown| shown.source == Source::Files)
     }
 
     fn stamps(&self) -> [Stamp; 2] {
@@ -162,9 +128,14 @@ impl Files {
         let new = load(&self.0.section, self.0.clock.now())?;
         *known = Some(stamps);
         self.0.certificates.set_files_problem(None);
-        let old = self.0.certificates.all().into_iter().find(|shown| shown.source == Source::Files);
-        if old.is_some_and(|old| old.key.cert == new.key.cert) {
+        if self.shown().is_some_and(|old| old.key.cert == new.key.cert) {
             return Ok(false);
+        }
+        for warning in &new.warnings {
+            tracing::warn!(
+                path = self.0.section.cert_file.as_deref().map(|path| tracing::field::display(path.display())),
+                "the certificate: {warning}"
+            );
         }
         let (key, until) = (new.key.clone(), new.not_after);
         let names: Vec<_> = new.names.iter().map(ToString::to_string).collect();

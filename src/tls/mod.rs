@@ -2,11 +2,14 @@
 //! replaced. Listening is `serve`'s; this room only says what is shown.
 
 pub mod acme;
+mod chain;
 mod challenge;
+mod expiry;
 mod facts;
 mod fault;
 pub mod files;
 mod own;
+mod pair;
 mod resolver;
 
 use std::sync::Arc;
@@ -79,7 +82,8 @@ pub fn server_config(certificates: &Certificates, http2: bool) -> Result<ServerC
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(certificates.clone()));
     let http2 = http2.then_some(b"h2".as_slice());
-    let protocols = http2.into_iter().chain([b"http/1.1".as_slice(), ACME_TLS]);
+    // Who offers none of these is told so by an alert (RFC 7301, 3.2), who offers nothing gets HTTP/1.1.
+    let protocols = http2.into_iter().chain([b"http/1.1".as_slice(), b"http/1.0", ACME_TLS]);
     config.alpn_protocols = protocols.map(<[u8]>::to_vec).collect();
     // Ours is as good for all: no suite is weak, and the first has hardware for it
     // wherever this runs.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
 use tokio_util::sync::CancellationToken;
 
-use super::{Certificates, Fault, Shown, Source, files};
+use super::{Certificates, Fault, Shown, Source, pair};
 use crate::clock::{Clock, Timestamp};
 use crate::config::CertName;
 
@@ -61,7 +61,7 @@ impl Own {
         if self.certificates.all().iter().any(|shown| is_shown(shown)) {
             return Ok(());
         }
-        let kept = files::pair(&self.path("crt"), &self.path("key"), Source::SelfSigned);
+        let kept = pair::read(&self.path("crt"), &self.path("key"), Source::SelfSigned, now);
         let shown = match kept.ok().filter(|kept| self.is_good(kept, now)) {
             Some(kept) => kept,
             None => self.make(now)?,
@@ -91,7 +91,7 @@ impl Own {
         };
         write().map_err(|source| Fault::Unkept { folder: self.folder.clone(), source })?;
         tracing::info!(path = %self.path("crt").display(), "made a certificate of the service's own, which clients do not trust by themselves");
-        files::pair(&self.path("crt"), &self.path("key"), Source::SelfSigned)
+        pair::read(&self.path("crt"), &self.path("key"), Source::SelfSigned, now)
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Shown {
     pub not_after: Timestamp,
     /// Chain and key.
     pub key: Arc<CertifiedKey>,
+    /// What clients may object to.
+    pub warnings: Vec<String>,
 }
 
 impl fmt::Debug for Shown {
@@ -182,7 +184,14 @@ mod tests {
         let key = Arc::new(CertifiedKey::from_der(chain, key, &provider).expect("a pair"));
         let name = |name: &&str| name.parse().map_or_else(|_| CertName::Dns((*name).into()), CertName::Ip);
         let moment = Timestamp::from_micros(0);
-        Shown { source, names: names.iter().map(name).collect(), not_before: moment, not_after: moment, key }
+        Shown {
+            source,
+            names: names.iter().map(name).collect(),
+            not_before: moment,
+            not_after: moment,
+            key,
+            warnings: Vec::new(),
+        }
     }
 
     #[test]

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use tokio::sync::Semaphore;
+use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 use crate::http::Problem;
 use crate::id::random_bytes;
@@ -34,17 +36,25 @@ const LANES: u32 = 1;
 const OF_NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// A password as somebody typed it. It is not printed and not kept.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(transparent)]
+/// A password as somebody typed it, in the form in which passwords are compared:
+/// keyboards and systems differ in how they write one and the same character
+/// (RFC 8265, `OpaqueString`). It is not printed and not kept.
+#[derive(Clone, JsonSchema)]
 #[schemars(inline)]
 pub struct Password(#[schemars(length(min = 12))] String);
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // What serde says would repeat a password that was sent as a number.
+        String::deserialize(deserializer).map(Self::new).map_err(|_| D::Error::custom("must be a string"))
+    }
+}
 
 impl Password {
     /// A password, whatever it is worth.
     #[must_use]
     pub fn new(text: String) -> Self {
-        Self(text)
+        Self(comparable(text))
     }
 
     /// A password that nobody guesses: 24 letters and digits.
@@ -72,6 +82,9 @@ impl Password {
     /// # Errors
     /// What it lacks.
     pub fn check(&self, user: &str) -> Result<(), String> {
+        if self.0.chars().any(char::is_control) {
+            return Err("must have no control characters, such as a tab or the end of a line".into());
+        }
         let characters = self.0.chars().count();
         let different = self.0.chars().collect::<std::collections::BTreeSet<_>>().len();
         if characters < SHORTEST {
@@ -89,6 +102,21 @@ impl Password {
         }
         Ok(())
     }
+}
+
+/// A password as it is compared: every kind of space is one, and characters are
+/// composed (RFC 8265, section 4.2). What is too long to be one stays as it is.
+fn comparable(text: String) -> String {
+    // Composing shortens a text to a third at most.
+    if text.is_ascii() || text.len() > 3 * LONGEST {
+        return text;
+    }
+    let is_space =
+        |c| matches!(c, '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}');
+    if is_nfc(&text) && !text.contains(is_space) {
+        return text;
+    }
+    text.chars().map(|c| if is_space(c) { ' ' } else { c }).nfc().collect()
 }
 
 /// The hash of a password, as a PHC string. Printing it prints nothing of it.
@@ -170,6 +198,44 @@ mod tests {
         assert!(!passwords.verify(password("correct horse battery"), None).await.expect("looked at"));
     }
 
+    #[test]
+    fn one_password_can_be_typed_in_several_ways() {
+        let same = |one: &str, other: &str| Password::new(one.into()).reveal() == Password::new(other.into()).reveal();
+        assert!(same("zw\u{f6}lf Zeichen", "zwo\u{308}lf Zeichen"), "composed or not");
+        assert!(same("\u{c5}ngstr\u{f6}m unit", "\u{212b}ngstr\u{f6}m unit"), "the sign of a unit is the letter");
+        assert!(same("\u{d55c}\u{ae00}", "\u{1112}\u{1161}\u{11ab}\u{1100}\u{1173}\u{11af}"), "Hangul");
+        assert!(same("correct horse", "correct\u{a0}horse") && same("correct horse", "correct\u{3000}horse"));
+        assert!(same("a\u{323}\u{307}", "a\u{307}\u{323}"), "marks in another order");
+        for (one, other) in [
+            ("Password", "password"),
+            ("pass word", "password"),
+            (" password", "password"),
+            ("\u{ff41}", "a"),
+            ("\u{df}", "ss"),
+        ] {
+            assert!(!same(one, other), "{one:?} is not {other:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_form_of_a_password_does_not_matter() {
+        let passwords = Passwords::default();
+        let composed: Password = serde_json::from_str(r#""zw\u00f6lf Zeichen""#).expect("a password");
+        let hashed = passwords.hash(composed).await.expect("a hash");
+        let apart: Password = serde_json::from_str(r#""zwo\u0308lf\u00a0Zeichen""#).expect("a password");
+        assert!(passwords.verify(apart, Some(hashed)).await.expect("looked at"));
+    }
+
+    #[test]
+    fn a_long_text_is_not_worked_on() {
+        let text = "o\u{308}".repeat(LONGEST);
+        assert_eq!(
+            Password::new("o\u{308}".repeat(LONGEST / 2)).check("operator").err().as_deref(),
+            Some("must have at least 5 different characters")
+        );
+        assert!(Password::new(format!("{text}x1y2z")).check("operator").is_err_and(|why| why.contains("1024 bytes")));
+    }
+
     #[tokio::test]
     async fn nobodys_hash_is_as_dear_as_anybodys() {
         let hashed = Passwords::default().hash(Password::generate()).await.expect("a hash");
@@ -191,9 +257,17 @@ mod tests {
     #[test]
     fn weak_passwords_are_refused() {
         let check = |text: &str| Password::new(text.into()).check("operator");
-        for weak in
-            ["", "short", "elevenchars", "aaaaaaaaaaaaaaaa", "abababababababab", "operatorOperator", "Operator1234"]
-        {
+        for weak in [
+            "",
+            "short",
+            "elevenchars",
+            "aaaaaaaaaaaaaaaa",
+            "abababababababab",
+            "operatorOperator",
+            "Operator1234",
+            "correct\thorse battery",
+            "correct horse\nbattery",
+        ] {
             assert!(check(weak).is_err(), "{weak}");
         }
         assert!(check(&"x1y2z".repeat(1000)).is_err());

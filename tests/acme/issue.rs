@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::acme::pebble::EAB;
-use crate::support::acme::{Bench, Kind, Options};
+use crate::support::acme::{Bench, Fault, Kind, Options};
 use crate::support::{Server, Setup, eventually};
 use crate::{certificate, failed, issued, now, seconds, set_time, shown};
 
@@ -158,9 +158,33 @@ fn chance_and_refused_nonces_only_delay() {
 }
 
 #[test]
-fn most_nonces_are_refused() {
-    let bench = Bench::with(&Options { nonce_reject: 60, ..Options::default() });
+fn many_nonces_are_refused() {
+    let bench = Bench::with(&Options { nonce_reject: 40, ..Options::default() });
     let server = bench.setup(Setup::real(), &[NAME]).start();
     let state = issued(&server, NAME);
     assert_eq!((&state["failures"], bench.proxy.orders().len()), (&Value::from(0), 1), "{state}");
+}
+
+#[test]
+fn a_directory_that_refuses_every_nonce_is_asked_a_few_times() {
+    let bench = Bench::with(&Options { nonce_reject: 100, ..Options::default() });
+    let server = bench.setup(Setup::real(), &[NAME]).start();
+    let problem = failed(&server, NAME, 1)["problem"].clone();
+    assert!(problem.as_str().is_some_and(|text| text.contains("badNonce")), "{problem}");
+    assert!(bench.proxy.seen().len() <= 10, "{:?}", bench.proxy.seen());
+}
+
+#[test]
+fn a_directory_that_begins_to_refuse_every_nonce_is_left_alone_too() {
+    let bench = Bench::with(&Options { nonce_reject: 0, ..Options::default() });
+    bench.proxy.fail(Kind::NewOrder, 99, Fault::Problem(400, "badNonce", None));
+    let server = bench.setup(Setup::testbed(), &[NAME]).start();
+    let state = failed(&server, NAME, 1);
+    assert!(state["problem"].as_str().is_some_and(|text| text.contains("badNonce")), "{state}");
+    // Its refusals come without a nonce, so each one is asked for.
+    assert!(bench.proxy.seen().len() < 30, "{:?}", bench.proxy.seen());
+    bench.proxy.heal();
+    set_time(&server, seconds(&state["next_attempt_at"]) + 1);
+    issued(&server, NAME);
+    assert_eq!(bench.proxy.accounts().len(), 1);
 }

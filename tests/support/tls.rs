@@ -128,6 +128,12 @@ impl Tls {
         self.0.conn.peer_certificates().expect("a certificate").first().expect("one").clone().into_owned()
     }
 
+    /// All certificates that were sent, the server's own first.
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        let sent = self.0.conn.peer_certificates().expect("certificates");
+        sent.iter().map(|certificate| certificate.clone().into_owned()).collect()
+    }
+
     /// Its serial number, in hexadecimal.
     pub fn serial(&self) -> String {
         serial(&self.certificate())

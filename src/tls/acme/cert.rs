@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use instant_acme::CertificateIdentifier;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::super::facts::Facts;
 use super::policy::Validity;
+use crate::pem;
 
 /// A certificate with its key, read.
 #[derive(Clone, Debug)]
@@ -29,11 +28,10 @@ impl Parsed {
     /// # Errors
     /// What is wrong with them; nothing of the key.
     pub fn read(chain: &str, key: &str) -> Result<Self, String> {
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("the certificate cannot be read: {error}"))?;
-        let key =
-            PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "the private key cannot be read".to_owned())?;
+        let chain =
+            pem::certificates(chain.as_bytes()).map_err(|why| format!("the certificate cannot be read: {why}"))?;
+        let key = pem::private_keys(key.as_bytes()).ok().and_then(|keys| keys.into_iter().next());
+        let key = key.ok_or("the private key cannot be read")?;
         let facts = Facts::of(chain.first().ok_or("there is no certificate")?)
             .map_err(|why| format!("the certificate cannot be read: {why}"))?;
         let signing = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)

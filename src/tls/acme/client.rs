@@ -3,16 +3,20 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Method, StatusCode, Uri};
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient, Problem};
 
 use crate::clock::{Clock, Timestamp};
 use crate::outbound::{Limits, Outbound, Request};
+
+/// The header with a nonce (RFC 8555, 6.5.1).
+const REPLAY_NONCE: &str = "replay-nonce";
 
 /// What one request may take. A chain has some kilobytes.
 const LIMITS: Limits = Limits {
@@ -23,23 +27,108 @@ const LIMITS: Limits = Limits {
     redirects: 0,
 };
 
-/// How long a directory has asked to be left alone, most recently.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pause(Arc<Mutex<Option<Duration>>>);
+/// Nonces that a directory may refuse one after the other, before it has taken
+/// any and after. Servers refuse some at random, and after a restart all that they
+/// gave before; one that refuses more refuses all.
+const REFUSED_FIRST: u32 = 8;
+const REFUSED_LATER: u32 = 10;
 
-impl Pause {
-    /// What it was, if it asked.
-    pub(super) fn get(&self) -> Option<Duration> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// What is remembered of the requests to one directory during one attempt.
+/// Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Session(Arc<Mutex<Remembered>>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    /// How long the directory has asked to wait, most recently.
+    pause: Option<Duration>,
+    /// Nonces that it has refused since it took one.
+    refused: u32,
+    has_taken: bool,
+    /// The one that came with the last refusal: the server takes that (RFC 8555, 6.5).
+    nonce: Option<HeaderValue>,
+    directory: Option<(Uri, Answer)>,
+}
+
+/// What can be answered a second time.
+#[derive(Clone, Debug)]
+struct Answer {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Session {
+    fn get(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, headers: &HeaderMap, now: Timestamp) {
+    /// How long the directory has asked to wait, if it asked.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        self.get().pause
+    }
+
+    fn note_pause(&self, headers: &HeaderMap, now: Timestamp) {
         let Some(text) = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) else { return };
-        let pause = retry_after(text.trim(), now);
-        if pause.is_some() {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pause;
+        if let Some(pause) = retry_after(text.trim(), now) {
+            self.get().pause = Some(pause);
         }
     }
+
+    /// What need not be asked: the directory that has been read, and a nonce that
+    /// came with a refusal. An error where asking is of no use.
+    fn answer(&self, method: &Method, uri: &Uri) -> Result<Option<BytesResponse>, Error> {
+        let mut known = self.get();
+        if known.refused >= known.most() {
+            return Err(refuses_all(known.refused));
+        }
+        let fresh = (*method == Method::HEAD).then(|| known.nonce.take()).flatten();
+        let answer = match (fresh, &known.directory) {
+            (Some(nonce), _) => {
+                let headers = HeaderMap::from_iter([(HeaderName::from_static(REPLAY_NONCE), nonce)]);
+                Some(Answer { headers, body: Bytes::new() })
+            }
+            (None, Some((read, answer))) if *method == Method::GET && read == uri => Some(answer.clone()),
+            _ => None,
+        };
+        Ok(answer.map(|answer| response(StatusCode::OK, answer.headers, answer.body)))
+    }
+
+    /// Learns from an answer. An error where it is one refusal too many.
+    fn learn(&self, method: &Method, uri: &Uri, status: StatusCode, answer: &Answer) -> Result<(), Error> {
+        let mut known = self.get();
+        if *method == Method::GET && status.is_success() && known.directory.is_none() {
+            known.directory = Some((uri.clone(), answer.clone()));
+        }
+        if *method != Method::POST {
+            return Ok(());
+        }
+        let problem = (!status.is_success()).then(|| serde_json::from_slice::<Problem>(&answer.body).ok()).flatten();
+        if !problem.is_some_and(|problem| is(&problem, "badNonce")) {
+            (known.refused, known.has_taken, known.nonce) = (0, true, None);
+            return Ok(());
+        }
+        known.refused += 1;
+        known.nonce = answer.headers.get(REPLAY_NONCE).cloned();
+        if known.refused < known.most() { Ok(()) } else { Err(refuses_all(known.refused)) }
+    }
+}
+
+impl Remembered {
+    fn most(&self) -> u32 {
+        if self.has_taken { REFUSED_LATER } else { REFUSED_FIRST }
+    }
+}
+
+fn refuses_all(count: u32) -> Error {
+    let what = format!("the directory has refused {count} nonces in a row (badNonce), its own new ones included");
+    Error::Other(what.into())
+}
+
+fn response(status: StatusCode, headers: HeaderMap, body: Bytes) -> BytesResponse {
+    let mut response = hyper::Response::new(Full::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    BytesResponse::from(response)
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
@@ -55,7 +144,7 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
 pub(super) struct Http {
     pub outbound: Outbound,
     pub clock: Clock,
-    pub pause: Pause,
+    pub session: Session,
 }
 
 impl HttpClient for Http {
@@ -63,15 +152,19 @@ impl HttpClient for Http {
         &self,
         request: hyper::Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
-        let (outbound, clock, pause) = (self.outbound.clone(), self.clock.clone(), self.pause.clone());
+        let (outbound, clock, session) = (self.outbound.clone(), self.clock.clone(), self.session.clone());
         Box::pin(async move {
             let (parts, body) = request.into_parts();
+            let (method, uri) = (parts.method.clone(), parts.uri.clone());
+            if let Some(known) = session.answer(&method, &uri)? {
+                return Ok(known);
+            }
             let body = body.collect().await.map_err(|error| Error::Other(error.into()))?.to_bytes();
             let request = Request::of(parts.method, parts.uri.to_string(), parts.headers, body);
             let answer = outbound.send(request, &LIMITS).await.map_err(|error| Error::Other(error.into()))?;
             let failed = !answer.status.is_success();
             if failed {
-                pause.note(&answer.headers, clock.now());
+                session.note_pause(&answer.headers, clock.now());
             }
             let is_json = answer
                 .headers
@@ -82,31 +175,21 @@ impl HttpClient for Http {
                 let what = format!("the directory answered with {}, and not in the way of ACME", answer.status);
                 return Err(Error::Other(what.into()));
             }
-            let mut response = hyper::Response::new(Full::new(answer.body));
-            *response.status_mut() = answer.status;
-            *response.headers_mut() = answer.headers;
-            Ok(BytesResponse::from(response))
+            let (status, answer) = (answer.status, Answer { headers: answer.headers, body: answer.body });
+            session.learn(&method, &uri, status, &answer)?;
+            Ok(response(status, answer.headers, answer.body))
         })
     }
 }
 
-/// Requests at most, while the server does not take a nonce.
-pub(super) const NONCES: usize = 6;
-
-/// Does a request again when the server did not take its nonce: servers refuse
-/// some at random, and after a restart all of them. The library does it thrice.
-/// A macro, because a future that a closure lends to cannot be told to be `Send`.
+/// Does a request again when the server did not take its nonce; the library does
+/// it thrice. The [`Session`] puts an end to it. A macro, because a future that a
+/// closure lends to cannot be told to be `Send`.
 macro_rules! again {
     ($request:expr) => {{
-        let mut requests = 1;
         loop {
             match $request.await {
-                Err(instant_acme::Error::Api(problem))
-                    if requests < $crate::tls::acme::client::NONCES
-                        && $crate::tls::acme::client::is(&problem, "badNonce") =>
-                {
-                    requests += 1;
-                }
+                Err(instant_acme::Error::Api(problem)) if $crate::tls::acme::client::is(&problem, "badNonce") => {}
                 other => break other,
             }
         }
@@ -130,5 +213,44 @@ mod tests {
         assert_eq!(retry_after("Fri, 31 Dec 1999 23:59:59 GMT", now), Some(Duration::from_secs(3599)));
         assert_eq!(retry_after("Fri, 31 Dec 1999 22:59:59 GMT", now), Some(Duration::ZERO));
         assert_eq!(retry_after("soon", now), None);
+    }
+
+    fn answer(body: &str, nonce: &'static str) -> Answer {
+        let nonce = (HeaderName::from_static(REPLAY_NONCE), HeaderValue::from_static(nonce));
+        Answer { headers: HeaderMap::from_iter([nonce]), body: body.to_owned().into() }
+    }
+
+    const REFUSAL: &str = r#"{"type":"urn:ietf:params:acme:error:badNonce","detail":"no"}"#;
+
+    #[test]
+    fn refusals_of_nonces_come_to_an_end() {
+        let session = Session::default();
+        let uri = Uri::from_static("https://ca.test/order");
+        let post = |status, body| session.learn(&Method::POST, &uri, status, &answer(body, "n"));
+        for _ in 1..REFUSED_FIRST {
+            assert!(post(StatusCode::BAD_REQUEST, REFUSAL).is_ok());
+        }
+        assert!(post(StatusCode::OK, "{}").is_ok(), "it takes one after all");
+        for _ in 1..REFUSED_LATER {
+            assert!(post(StatusCode::FORBIDDEN, REFUSAL).is_ok());
+        }
+        assert!(post(StatusCode::BAD_REQUEST, REFUSAL).is_err());
+        let said = session.answer(&Method::POST, &uri).err().expect("nothing is asked any more").to_string();
+        assert!(said.contains("10 nonces"), "{said}");
+    }
+
+    #[test]
+    fn the_nonce_of_a_refusal_and_the_directory_are_not_asked_for() {
+        let session = Session::default();
+        let (directory, nonce) = (Uri::from_static("https://ca.test/dir"), Uri::from_static("https://ca.test/nonce"));
+        assert!(session.answer(&Method::GET, &directory).expect("no end").is_none());
+        session.learn(&Method::GET, &directory, StatusCode::OK, &answer("{}", "n")).expect("learnt");
+        assert!(session.answer(&Method::GET, &directory).expect("no end").is_some());
+        assert!(session.answer(&Method::GET, &nonce).expect("no end").is_none(), "another address");
+        assert!(session.answer(&Method::HEAD, &nonce).expect("no end").is_none());
+        session.learn(&Method::POST, &nonce, StatusCode::BAD_REQUEST, &answer(REFUSAL, "new")).expect("learnt");
+        let known = session.answer(&Method::HEAD, &nonce).expect("no end").expect("a nonce");
+        assert_eq!(known.parts.headers[REPLAY_NONCE], "new");
+        assert!(session.answer(&Method::HEAD, &nonce).expect("no end").is_none(), "it is good for one request");
     }
 }

@@ -13,7 +13,7 @@ const SAID: usize = 600;
 /// What a fault means for what is done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The authority does not know our account.
+    /// The authority does not know our account, or does not accept it any more.
     AccountLost,
     /// It was not content with the proof; another kind may do.
     Proof,
@@ -23,6 +23,10 @@ pub(super) enum Kind {
     /// Anything else.
     Other,
 }
+
+/// What an account can be refused for.
+const REFUSES: &str =
+    "look whether it wants an external account binding, and whether acme.eab_kid and acme.eab_key are right";
 
 /// Why there is no certificate.
 #[derive(Clone, Debug)]
@@ -56,8 +60,28 @@ impl Fault {
             Error::Api(problem) if kind(problem) == Kind::Proof => problem.to_string(),
             _ => return Self::of(error),
         };
-        let advice = "the authority refuses our account, or what belongs to it (acme.eab_kid, acme.eab_key)";
-        Self::new(Kind::Other, format!("{}; {advice}", shortened(&said)))
+        let advice = "the authority refuses our account";
+        Self::new(Kind::Other, format!("{}; {advice}: {REFUSES}", shortened(&said)))
+    }
+
+    /// What a request is refused for that needs nothing but an account: one that
+    /// was deactivated or revoked is `unauthorized` (RFC 8555, 7.3.6).
+    pub(super) fn of_account(error: Error) -> Self {
+        match &error {
+            Error::Api(problem) if is(problem, "unauthorized") || is(problem, "accountDoesNotExist") => {
+                Self::new(Kind::AccountLost, shortened(&problem.to_string()))
+            }
+            _ => Self::of_request(error),
+        }
+    }
+
+    /// An account that has just been made is not lost.
+    pub(super) fn after_registering(self) -> Self {
+        if self.kind != Kind::AccountLost {
+            return self;
+        }
+        let what = format!("{}; the authority refuses a new account too: {REFUSES}", self.what);
+        Self { kind: Kind::Other, what, ..self }
     }
 
     /// Whether a problem would meet any other request as well.
@@ -169,6 +193,10 @@ mod tests {
         for name in ["rateLimited", "serverInternal", "badNonce", "orderNotReady"] {
             assert_eq!(fault(name, "no").kind, Kind::Later, "{name}: what is under way is kept");
         }
+        for name in ["unauthorized", "accountDoesNotExist"] {
+            assert_eq!(Fault::of_account(Error::Api(problem(name, "no"))).kind, Kind::AccountLost, "{name}");
+        }
+        assert_eq!(Fault::of_account(Error::Api(problem("rateLimited", "no"))).kind, Kind::Later);
         for name in ["rejectedIdentifier", "caa", "malformed", "somethingNew"] {
             assert_eq!(fault(name, "no").kind, Kind::Other, "{name}");
         }

@@ -18,7 +18,7 @@ mod routes;
 mod sql;
 mod state;
 
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -39,6 +39,7 @@ pub use policy::Why;
 pub use routes::routes;
 pub use state::{CertificateState, CertificateStatus};
 
+use account::Replacements;
 use cert::Parsed;
 use client::again;
 use metrics::Metrics;
@@ -81,6 +82,7 @@ struct Inner {
     /// Held while an account is looked for or made, so that names whose
     /// certificates are ordered at the same time share one.
     registering: tokio::sync::Mutex<()>,
+    replacements: Mutex<Replacements>,
     /// Held from looking at what is kept to showing it.
     installing: tokio::sync::Mutex<()>,
     /// Held while a record of `dns-01` is there: programs that set them often
@@ -124,6 +126,7 @@ impl Acme {
     /// When a metric's name is taken.
     pub fn new(parts: Parts, registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
         let Parts { db, vault, clock, outbound, certificates, http } = parts;
+        let metrics = Metrics::new(&certificates, registry)?;
         Ok(Self(Arc::new(Inner {
             db,
             vault,
@@ -131,11 +134,12 @@ impl Acme {
             outbound,
             certificates,
             http,
-            metrics: Metrics::new(registry)?,
+            metrics,
             settings: RwLock::default(),
             changed: Notify::new(),
             jobs: OnceLock::new(),
             registering: tokio::sync::Mutex::default(),
+            replacements: Mutex::default(),
             installing: tokio::sync::Mutex::default(),
             dns_turn: Arc::default(),
         })))
@@ -251,13 +255,13 @@ impl Inner {
     /// Shows a name's certificate from now on, if it has one.
     fn install(&self, name: &CertName, row: &Row) {
         let Some(parsed) = parsed(name, row) else { return };
-        self.metrics.not_after(name, parsed.validity.until);
         self.certificates.install(Shown {
             source: Source::Acme,
             names: vec![name.clone()],
             not_before: parsed.validity.from,
             not_after: parsed.validity.until,
             key: parsed.key,
+            warnings: Vec::new(),
         });
     }
 

@@ -7,14 +7,14 @@
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, Error, ExternalAccountKey, Identifier,
-    NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, Error, Identifier, NewOrder, Order,
+    OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use url::Url;
 
 use super::cert::Parsed;
-use super::client::{Pause, again, is};
+use super::client::{Session, again, is};
 use super::fault::{Fault, Kind};
 use super::proof::{Proof, Prover, can_prove, of_library};
 use super::sql::{self, OpenOrder, Stored};
@@ -83,25 +83,34 @@ impl Attempt<'_> {
     }
 
     async fn at(&self, directory: &Url, trial: bool) -> Result<Stored, Fault> {
-        let pause = Pause::default();
-        let first = self.with_account(directory, &pause, trial).await;
-        let outcome = match first {
-            Err(fault) if fault.kind == Kind::AccountLost => {
-                tracing::warn!(%directory, "the authority does not know our account any more; making another");
-                let (key, vault) = (directory.to_string(), self.inner.vault.clone());
-                self.inner.db.write(move |tx| sql::forget_account(tx, &vault, &key)).await?;
-                self.with_account(directory, &pause, trial).await
-            }
-            other => other,
-        };
-        outcome.map_err(|fault| fault.with_pause(pause.get()))
+        let session = Session::default();
+        let outcome = self.with_some_account(directory, &session, trial).await;
+        outcome.map_err(|fault| fault.with_pause(session.pause()))
     }
 
-    async fn with_account(&self, directory: &Url, pause: &Pause, trial: bool) -> Result<Stored, Fault> {
-        let account = self.account(directory, pause).await?;
+    /// With the account that is kept, or with another where the directory does not
+    /// take that any more.
+    async fn with_some_account(&self, directory: &Url, session: &Session, trial: bool) -> Result<Stored, Fault> {
+        let (refused, fault) = match self.inner.account(directory, self.settings, session).await {
+            Ok(account) => match self.with_account(&account, directory, trial).await {
+                Err(fault) if fault.kind == Kind::AccountLost => (Some(account.id().to_owned()), fault),
+                other => return other,
+            },
+            Err(fault) if fault.kind == Kind::AccountLost => (None, fault),
+            Err(fault) => return Err(fault),
+        };
+        let account = self.inner.replace_account(directory, self.settings, session, refused.as_deref(), fault).await?;
+        // What is under way was the old account's.
+        if !trial && self.kept().await?.is_some_and(|order| order.directory == directory.as_str()) {
+            self.keep(None).await?;
+        }
+        self.with_account(&account, directory, trial).await.map_err(Fault::after_registering)
+    }
+
+    async fn with_account(&self, account: &Account, directory: &Url, trial: bool) -> Result<Stored, Fault> {
         let kept = self.kept().await?;
         if let Some(open) = kept.filter(|order| !trial && order.directory == directory.as_str()) {
-            match self.go_on(&account, &open).await {
+            match self.go_on(account, &open).await {
                 Ok(issued) => return Ok(issued),
                 // The order stays for the next attempt when the directory could
                 // not be asked.
@@ -115,7 +124,7 @@ impl Attempt<'_> {
         let kinds = self.settings.section.challenges.iter().copied().filter(|kind| can_prove(*kind, self.name));
         let mut faults = Vec::new();
         for kind in kinds {
-            match self.new_order(&account, directory, kind, trial).await {
+            match self.new_order(account, directory, kind, trial).await {
                 Err(fault) if fault.kind == Kind::Proof => faults.push(fault.within(&format!("by {}", kind.name()))),
                 other => return other,
             }
@@ -132,36 +141,6 @@ impl Attempt<'_> {
     fn may_wait(&self, fault: &Fault) -> bool {
         const IN_VAIN: u32 = 12;
         fault.kind == Kind::Later && self.failures < IN_VAIN
-    }
-
-    /// The account with the directory; made where there is none yet.
-    async fn account(&self, directory: &Url, pause: &Pause) -> Result<Account, Fault> {
-        let kept = async || self.inner.kept_account(directory.as_str(), self.settings, pause).await;
-        if let Some(kept) = kept().await? {
-            return Ok(kept);
-        }
-        // Names that are ordered at the same time share the account that the
-        // first of them makes.
-        let _alone = self.inner.registering.lock().await;
-        match kept().await? {
-            Some(kept) => Ok(kept),
-            None => self.register(directory, pause).await,
-        }
-    }
-
-    async fn register(&self, directory: &Url, pause: &Pause) -> Result<Account, Fault> {
-        let contact = self.settings.section.email.as_ref().map(|email| format!("mailto:{email}"));
-        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
-        let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-        let eab = self.settings.eab.as_ref().map(|eab| ExternalAccountKey::new(eab.kid.clone(), &eab.key));
-        let make =
-            async || self.inner.library(self.settings, pause).create(&new, directory.to_string(), eab.as_ref()).await;
-        let (account, credentials) = again!(make()).map_err(Fault::of_request)?;
-        let credentials = serde_json::to_string(&credentials).map_err(|error| Fault::of(error.into()))?;
-        let (key, vault) = (directory.to_string(), self.inner.vault.clone());
-        self.inner.db.write(move |tx| sql::set_account(tx, &vault, &key, &credentials)).await?;
-        tracing::info!(%directory, account = account.id(), "registered with the authority");
-        Ok(account)
     }
 
     /// The order under way.
@@ -234,10 +213,10 @@ impl Attempt<'_> {
                 Err(Error::Api(problem)) if !Fault::is_of_all(&problem) => {
                     tracing::info!(name = %self.name, "the order cannot say what it replaces: {problem}");
                 }
-                Err(error) => return Err(Fault::of_request(error)),
+                Err(error) => return Err(Fault::of_account(error)),
             }
         }
-        again!(account.new_order(&wanted)).map_err(Fault::of_request)
+        again!(account.new_order(&wanted)).map_err(Fault::of_account)
     }
 
     async fn drive(

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::client::{again, is};
-use super::fault::Fault;
+use super::fault::{Fault, Kind};
 use super::{Acme, CertificateState, Inner, Settings, parsed, sql};
 use crate::auth::Admin;
 use crate::config::CertName;
@@ -158,7 +158,17 @@ impl Inner {
         match again!(account.revoke(&request)) {
             Ok(()) => {}
             Err(instant_acme::Error::Api(problem)) if is(&problem, "alreadyRevoked") => {}
-            Err(error) => return Err(refused(Fault::of(error).what)),
+            Err(error) => {
+                let fault = Fault::of_account(error);
+                let todo =
+                    "agentd cert renew registers another account and proves the name with it, which may then revoke";
+                return Err(refused(match fault.kind {
+                    Kind::AccountLost => {
+                        format!("{}; the account that ordered it is not accepted any more: {todo}", fault.what)
+                    }
+                    _ => fault.what,
+                }));
+            }
         }
         let (key, now) = (name.to_string(), self.clock.now());
         let issued_at = issued.issued_at;

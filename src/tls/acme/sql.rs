@@ -224,11 +224,6 @@ pub(super) fn doubt_account(tx: &Tx<'_>, vault: &Vault, directory: &str) -> Resu
     vault.put(tx, &doubt(directory), b"")
 }
 
-pub(super) fn forget_account(tx: &Tx<'_>, vault: &Vault, directory: &str) -> Result<(), Error> {
-    vault.remove(tx, &doubt(directory))?;
-    vault.remove(tx, &credentials(directory))
-}
-
 /// Seals what an agentd without a vault has left in columns of its own; how many
 /// secrets that were.
 pub(super) fn seal_plain(tx: &Tx<'_>, vault: &Vault) -> Result<usize, Error> {

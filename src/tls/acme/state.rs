@@ -65,6 +65,8 @@ pub struct CertificateState {
     pub problem: Option<String>,
     /// When that was.
     pub problem_at: Option<Timestamp>,
+    /// What clients may object to in a certificate from files.
+    pub warnings: Vec<String>,
 }
 
 impl Inner {
@@ -119,6 +121,7 @@ fn ordered(name: &CertName, row: &Row, now: Timestamp) -> CertificateState {
         failing_since: row.failing_since,
         problem: row.problem.clone(),
         problem_at: row.problem_at,
+        warnings: Vec::new(),
     }
 }
 
@@ -147,5 +150,6 @@ fn other(shown: &Shown, problem: Option<&FilesProblem>, now: Timestamp) -> Certi
         failing_since: problem.map(|problem| problem.at),
         problem: problem.map(|problem| problem.what.clone()),
         problem_at: problem.map(|problem| problem.at),
+        warnings: shown.warnings.clone(),
     }
 }

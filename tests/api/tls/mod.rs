@@ -1,9 +1,14 @@
 //! HTTPS: which certificate is shown and when it changes, plain HTTP beside it,
 //! and who does not keep to the rules.
 
+mod authority;
+mod chains;
+mod expiry;
 mod files;
 mod floods;
 mod hostile;
+mod kinds;
+mod leaks;
 mod limits;
 mod redirect;
 mod serving;
@@ -54,7 +59,12 @@ impl Pair {
 
     /// A server that shows them.
     fn setup(&self) -> Setup {
-        Setup::real()
+        self.over(Setup::real())
+    }
+
+    /// The same in place of what a setup has.
+    fn over(&self, setup: Setup) -> Setup {
+        setup
             .env("AGENTD_TLS_MODE", "files")
             .env("AGENTD_TLS_CERT_FILE", &self.certificate().to_string_lossy())
             .env("AGENTD_TLS_KEY_FILE", &self.key().to_string_lossy())

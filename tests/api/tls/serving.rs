@@ -3,6 +3,7 @@
 use rustls::ProtocolVersion;
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
 
 use crate::support::server::run;
 use crate::support::tls::{Dial, Made};
@@ -126,4 +127,43 @@ fn a_connection_is_closed_when_the_client_wants_it() {
     assert!(connection.exchange(HEALTH).is_some());
     connection.send(LAST);
     assert!(connection.read_to_end().starts_with("HTTP/1.1 200 "));
+}
+
+/// What `openssl s_client` says when it offers these protocols.
+fn s_client(server: &Server, alpn: Option<&str>) -> (bool, String) {
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-connect", &server.address()]).stdin(Stdio::null());
+    if let Some(alpn) = alpn {
+        command.args(["-alpn", alpn]);
+    }
+    let output = command.output().expect("openssl is needed for this test: apt install openssl");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// RFC 7301: a protocol of ours is agreed upon, none is needed, and who knows
+/// none of ours is told so.
+#[test]
+fn old_and_unknown_protocols_beside_known_ones_are_served() {
+    let server = https();
+    for (offered, agreed) in [
+        (Some("http/1.0"), "ALPN protocol: http/1.0"),
+        (Some("http/1.1"), "ALPN protocol: http/1.1"),
+        (Some("http/1.0,http/1.1"), "ALPN protocol: http/1.1"),
+        (Some("spdy/3,http/1.1"), "ALPN protocol: http/1.1"),
+        (Some("h2,http/1.0"), "ALPN protocol: http/1.0"),
+        (Some("acme-tls/1,http/1.0"), "ALPN protocol: http/1.0"),
+        (None, "No ALPN negotiated"),
+    ] {
+        let (done, said) = s_client(&server, offered);
+        assert!(done && said.contains(agreed), "{offered:?}: {said}");
+    }
+    for offered in ["h2", "spdy/3", "unknown"] {
+        let (done, said) = s_client(&server, Some(offered));
+        assert!(!done && said.contains("no application protocol"), "{offered}: {said}");
+    }
+    let mut old = dial(&server).alpn(&["http/1.0"]).connect().expect("a connection");
+    old.send("GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    let answer = old.read_to_end();
+    assert!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "{answer}");
 }

@@ -68,6 +68,8 @@ pub struct Seen {
     pub path: String,
     /// What was signed; null where nothing was.
     pub payload: Value,
+    /// Who signed it: the account's URL, or a key.
+    pub signer: Value,
     /// What it was answered; 0 where it was cut off.
     pub status: u16,
     /// The answer's `Location`, or nothing.
@@ -108,6 +110,8 @@ struct Shared {
     attempts: Mutex<u64>,
     /// Certificates whose renewal is due, by what RFC 9773 calls them.
     due: Mutex<HashSet<String>>,
+    /// Accounts that were deactivated, and their keys.
+    deactivated: Mutex<Vec<Value>>,
     chance: Mutex<Chance>,
 }
 
@@ -148,6 +152,7 @@ impl Proxy {
             over: AtomicBool::new(false),
             attempts: Mutex::default(),
             due: Mutex::default(),
+            deactivated: Mutex::default(),
             chance: Mutex::default(),
         });
         let here = shared.clone();
@@ -228,6 +233,14 @@ impl Proxy {
         lock(&self.shared.due).insert(id);
     }
 
+    /// All accounts so far are deactivated: the directory refuses whatever they, or
+    /// their keys, sign (RFC 8555, 7.3.6).
+    pub fn deactivate_accounts(&self) {
+        let made = self.of(Kind::NewAccount).into_iter().filter(|seen| matches!(seen.status, 200 | 201));
+        let signers = made.flat_map(|seen| [Value::from(seen.location), seen.signer]);
+        lock(&self.shared.deactivated).extend(signers);
+    }
+
     /// How many validations were made to fail by chance.
     pub fn failed_by_chance(&self) -> usize {
         lock(&self.shared.chance).failed
@@ -298,8 +311,9 @@ impl Shared {
     fn answer(&self, request: &Request) -> Option<Response> {
         let path = request.head.split(' ').nth(1).unwrap_or_default().to_owned();
         let kind = Kind::of(&path);
-        let payload = payload(&request.body);
-        let fault = self.trap(kind);
+        let (signer, payload) = (signer(&request.body), signed(&request.body, "payload"));
+        let refused = lock(&self.deactivated).contains(&signer).then_some(Fault::Problem(401, "unauthorized", None));
+        let fault = refused.or_else(|| self.trap(kind));
         let response = match &fault {
             None => self.usual(kind, &path, &payload, request),
             Some(Fault::Problem(status, what, after)) => Some(problem(*status, what, *after)),
@@ -316,7 +330,7 @@ impl Shared {
             }
         };
         let (status, location) = response.as_ref().map_or((0, String::new()), |it| (it.status, it.header("Location")));
-        lock(&self.seen).push(Seen { kind, path, payload, status, location });
+        lock(&self.seen).push(Seen { kind, path, payload, signer, status, location });
         if matches!(fault, Some(Fault::Hang)) {
             while !self.over.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(20));
@@ -457,11 +471,17 @@ fn from_now(seconds: i64) -> String {
     Timestamp::from_micros(now + seconds * 1_000_000).to_string()
 }
 
-/// What a signed request says; null where nothing is signed or said.
-fn payload(body: &str) -> Value {
+/// A part of a signed request; null where nothing is signed or said.
+fn signed(body: &str, part: &str) -> Value {
     let Ok(signed) = serde_json::from_str::<Value>(body) else { return Value::Null };
-    let said = signed["payload"].as_str().map(base64url).unwrap_or_default();
+    let said = signed[part].as_str().map(base64url).unwrap_or_default();
     serde_json::from_slice(&said).unwrap_or(Value::Null)
+}
+
+/// The account or the key that signed a request; null where nobody did.
+fn signer(body: &str) -> Value {
+    let mut head = signed(body, "protected");
+    ["kid", "jwk"].into_iter().map(|name| head[name].take()).find(|it| !it.is_null()).unwrap_or_default()
 }
 
 fn base64url(text: &str) -> Vec<u8> {
