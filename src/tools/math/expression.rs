@@ -27,6 +27,11 @@ pub(super) fn compute(text: &str, variables: &BTreeMap<String, f64>) -> Result<f
     }
 }
 
+/// A function of one value.
+type OfOne = fn(f64) -> f64;
+/// A function of several values; none when it does not take so many.
+type OfMany = fn(&[f64]) -> Option<f64>;
+
 struct Reader<'a> {
     text: &'a str,
     at: usize,
@@ -102,7 +107,7 @@ impl<'a> Reader<'a> {
 
     /// A number, a name or a bracket, with functions before it.
     fn operand(&mut self) -> Result<f64, String> {
-        let mut functions: Vec<(bool, fn(f64) -> f64)> = Vec::new();
+        let mut functions: Vec<(bool, OfOne)> = Vec::new();
         let value = loop {
             // Only what a function is applied to may have a sign here.
             let negative = !functions.is_empty() && self.negative();
@@ -207,7 +212,7 @@ fn constant(name: &str) -> Option<f64> {
     })
 }
 
-fn of_one(name: &str) -> Option<fn(f64) -> f64> {
+fn of_one(name: &str) -> Option<OfOne> {
     Some(match name.to_ascii_lowercase().as_str() {
         "abs" => f64::abs,
         "signum" => f64::signum,
@@ -238,7 +243,7 @@ fn of_one(name: &str) -> Option<fn(f64) -> f64> {
     })
 }
 
-fn of_many(name: &str) -> Option<fn(&[f64]) -> Option<f64>> {
+fn of_many(name: &str) -> Option<OfMany> {
     Some(match name.to_ascii_lowercase().as_str() {
         "min" => |values| values.iter().copied().reduce(f64::min),
         "max" => |values| values.iter().copied().reduce(f64::max),

@@ -153,7 +153,7 @@ impl Fetch {
             let mut found = Found {
                 url: answer.url.clone(),
                 status: answer.status.as_u16(),
-                content_type: content_type.map(|value| value.into_owned()),
+                content_type: content_type.map(std::borrow::Cow::into_owned),
                 bytes: answer.body.len(),
                 at: call.clock.now().to_string(),
                 charset: "",

@@ -67,8 +67,7 @@ impl<'a> Scan<'a> {
     /// attributes.
     fn attributes(&mut self) -> Option<Range<usize>> {
         let (mut count, mut in_name, mut cut) = (0_usize, false, None);
-        loop {
-            let Some(&byte) = self.rest().first() else { break };
+        while let Some(&byte) = self.rest().first() {
             match byte {
                 b'>' => break,
                 b'=' if in_name => {

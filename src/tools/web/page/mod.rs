@@ -108,8 +108,8 @@ fn title(dom: &Dom) -> Option<String> {
 
 /// What the addresses of a page are relative to.
 fn base(dom: &Dom, url: &Url) -> Url {
-    let named = elements(dom).filter(|(_, element)| element.name() == "base");
-    let first = named.filter_map(|(_, element)| element.attribute("href")).next();
+    let mut named = elements(dom).filter(|(_, element)| element.name() == "base");
+    let first = named.find_map(|(_, element)| element.attribute("href"));
     let base = first.and_then(|href| url.join(href.trim()).ok());
     base.filter(|base| matches!(base.scheme(), "http" | "https")).unwrap_or_else(|| url.clone())
 }
@@ -120,8 +120,8 @@ fn meta_refresh(dom: &Dom) -> Option<&str> {
     let is_refresh = |element: &Element| {
         element.attribute("http-equiv").is_some_and(|name| name.trim().eq_ignore_ascii_case("refresh"))
     };
-    let contents = metas.filter(|(_, meta)| is_refresh(meta)).filter_map(|(_, meta)| meta.attribute("content"));
-    contents.filter(|content| refresh::is_valid(content)).next()
+    let mut contents = metas.filter(|(_, meta)| is_refresh(meta)).filter_map(|(_, meta)| meta.attribute("content"));
+    contents.find(|content| refresh::is_valid(content))
 }
 
 /// The text of a bit of HTML, such as a search provider's snippet.

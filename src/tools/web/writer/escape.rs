@@ -1,4 +1,4 @@
-//! Text as it has to stand in Markdown so that it is read as text. CommonMark
+//! Text as it has to stand in Markdown so that it is read as text. `CommonMark`
 //! and the tables, the strikethrough and the task lists of GitHub are thought of.
 //! Only what would be read as markup is escaped, so that people and models see
 //! as few backslashes as possible.

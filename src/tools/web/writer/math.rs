@@ -1,4 +1,4 @@
-//! Formulas in MathML: the TeX that they were made from where it is there, or
+//! Formulas in `MathML`: the TeX that they were made from where it is there, or
 //! else written in a line.
 
 use crate::tools::web::html::{Data, Dom, Element, Id};

@@ -249,7 +249,7 @@ impl Writer<'_> {
                 self.open.push((id, Close::Raised(mark, sign)));
             }
             Role::Quoted => {
-                self.words(if self.counts.quoted % 2 == 0 { "“" } else { "‘" });
+                self.words(if self.counts.quoted.is_multiple_of(2) { "“" } else { "‘" });
                 self.close(id, Close::Quoted, |counts| &mut counts.quoted);
             }
             Role::Reading => self.reading(id),
@@ -354,7 +354,7 @@ impl Writer<'_> {
             Close::Raised(mark, sign) => self.inline.raise(mark, sign),
             Close::Quoted => {
                 self.counts.quoted -= 1;
-                self.words(if self.counts.quoted % 2 == 0 { "”" } else { "’" });
+                self.words(if self.counts.quoted.is_multiple_of(2) { "”" } else { "’" });
             }
             Close::Link => self.inline.close_link(),
             Close::Text(text) => self.words(text),

@@ -64,7 +64,9 @@ impl Table {
                 // This row is counted down below, with the others.
                 taken[start..row.len()].fill(cell.rows);
             }
-            taken.iter_mut().for_each(|rows| *rows = rows.saturating_sub(1));
+            for rows in &mut taken {
+                *rows = rows.saturating_sub(1);
+            }
             width = width.max(row.len());
             if count.saturating_mul(width) > MAX_CELLS {
                 return Err(TooLarge);
