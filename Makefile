@@ -45,7 +45,7 @@ test-sdk: build-deps ## the running service with OpenAI's own libraries for Pyth
 		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends python3-venv nodejs npm; }
 	tests/sdk/run
 
-test-browser: build-deps ## /docs in a real browser
+test-browser: build-deps ## /docs, and the text of pages, in a real browser
 	@python3 -c 'import ensurepip' 2>/dev/null && command -v chromium >/dev/null || { \
 		$(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends python3-venv chromium; }
 	tests/browser/run

@@ -47,13 +47,13 @@ pub fn unpack(input: &[u8]) {
     }
 }
 
-/// A page in some encoding, read as Markdown or as text. The line before the
-/// first line break is what the server said of it.
+/// A page in some encoding, read as HTML or XHTML, to Markdown or text. The line
+/// before the first line break is what the server said of it.
 pub fn page(input: &[u8]) {
     let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(0);
     let (said, page) = input.split_at(end);
-    let markdown = page.len() % 2 == 0;
-    if let Some(content) = web::fuzzing::page(page, str::from_utf8(said).ok(), markdown) {
+    let (xml, markdown) = (page.len() / 2 % 2 == 1, page.len() % 2 == 0);
+    if let Some(content) = web::fuzzing::page(page, str::from_utf8(said).ok(), xml, markdown) {
         assert_eq!(content.trim(), content);
     }
 }

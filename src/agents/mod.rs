@@ -4,6 +4,7 @@
 //! as recorded steps of its job, and answers with citations. What tools bring
 //! back is material: only the goal is ever obeyed.
 
+mod addresses;
 mod goal;
 mod plan;
 mod reply;

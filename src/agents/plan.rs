@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::addresses;
 use super::goal::{self, ToolCall};
 use crate::jobs::{AGENT, Failure};
 
@@ -82,7 +83,7 @@ fn by_rules(goal: &str, is_tool: impl Fn(&str) -> bool) -> Result<Plan, Failure>
         };
         return Ok(calling(why, spelled.calls));
     }
-    let addresses = goal::addresses(goal);
+    let addresses = addresses::find(goal);
     if let Some(other) = addresses.iter().find(|address| !goal::is_web(address)) {
         let scheme = other.split(':').next().unwrap_or_default();
         let message = format!("the goal names an address with {scheme}:; only http and https can be read");

@@ -68,7 +68,7 @@ impl AnswerBody {
                 }
                 return Poll::Ready(Piece::Some(data));
             };
-            match unpacker.take(&data).and_then(|()| unpacker.so_far_out()) {
+            match unpacker.take(&data).map(|()| unpacker.so_far_out()) {
                 Ok(out) if out.is_empty() => {}
                 Ok(out) => return Poll::Ready(Piece::Some(out.into())),
                 Err(error) => return Poll::Ready(Piece::failed(&error)),

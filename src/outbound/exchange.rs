@@ -40,6 +40,11 @@ where
     let asked = async {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES).max_headers(HEAD_FIELDS);
+        // What browsers read as well: RFC 9112 has receivers replace folded lines,
+        // and one field that is none does not make a page unreadable.
+        builder.allow_obsolete_multiline_headers_in_responses(true);
+        builder.allow_spaces_after_header_name_in_responses(true);
+        builder.ignore_invalid_headers_in_responses(true);
         let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         // Its errors come out of the request and the body too.
         let running = AbortOnDropHandle::new(tokio::spawn(async {
@@ -87,14 +92,37 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// How a body is packed. As in browsers, a name that is no way to pack anything,
+/// such as `utf-8`, says nothing.
 pub(super) fn coding(headers: &HeaderMap) -> Result<Coding, OutboundError> {
-    let values: Vec<_> =
-        headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-    let written = values.join(", ");
-    match written.trim().to_ascii_lowercase().as_str() {
-        "" | "identity" => Ok(Coding::None),
-        "gzip" | "x-gzip" => Ok(Coding::Gzip),
-        "deflate" => Ok(Coding::Deflate),
+    const OTHERS: &[&str] = &[
+        "aes128gcm",
+        "br",
+        "bzip2",
+        "compress",
+        "dcb",
+        "dcz",
+        "exi",
+        "lz4",
+        "lzma",
+        "pack200-gzip",
+        "snappy",
+        "x-bzip2",
+        "x-compress",
+        "xz",
+        "zstd",
+    ];
+    let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let written = values.collect::<Vec<_>>().join(", ");
+    let names = written.split(',').map(|name| name.trim().to_ascii_lowercase());
+    let mut codings = names.filter_map(|name| match name.as_str() {
+        "gzip" | "x-gzip" => Some(Some(Coding::Gzip)),
+        "deflate" => Some(Some(Coding::Deflate)),
+        name => OTHERS.contains(&name).then_some(None),
+    });
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(Coding::None),
+        (Some(Some(coding)), None) => Ok(coding),
         // Also several at once: each would be one more chance to blow up.
         _ => Err(OutboundError::UnsupportedEncoding(written.chars().take(40).collect())),
     }
@@ -115,4 +143,30 @@ pub(super) fn fault(error: &hyper::Error, host: &str) -> OutboundError {
         source = inner.source();
     }
     if lost { OutboundError::ConnectionLost(host.into()) } else { OutboundError::InvalidResponse(why) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codings_are_read_as_browsers_read_them() {
+        let read = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(CONTENT_ENCODING, value.parse().expect("a value"));
+            }
+            coding(&headers)
+        };
+        for none in [&[][..], &[""], &["identity"], &[" , identity,"], &["utf-8"], &["none"]] {
+            assert_eq!(read(none), Ok(Coding::None), "{none:?}");
+        }
+        for gzip in [&["gzip"][..], &["GZip"], &["x-gzip"], &["identity, gzip"], &["gzip, identity"], &["", "gzip,,"]] {
+            assert_eq!(read(gzip), Ok(Coding::Gzip), "{gzip:?}");
+        }
+        assert_eq!(read(&["Deflate"]), Ok(Coding::Deflate));
+        for other in [&["br"][..], &["zstd"], &["gzip, gzip"], &["gzip", "deflate"], &["gzip, br"], &["identity, br"]] {
+            assert_eq!(read(other).expect_err("not asked for").code(), "unsupported_encoding", "{other:?}");
+        }
+    }
 }

@@ -323,13 +323,27 @@ fn redirect(method: &Method, from: &Url, head: &Head) -> Result<Option<Url>, Out
     if *method != Method::GET || !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
-    let Some(location) = head.response.headers().get(LOCATION) else { return Ok(None) };
-    let location = String::from_utf8_lossy(location.as_bytes());
-    if location.len() > URL_BYTES {
-        return Err(OutboundError::InvalidUrl(format!("a redirect is longer than {URL_BYTES} bytes")));
-    }
+    let Some(location) = location(head.response.headers())? else { return Ok(None) };
     let next = from.join(&location).map_err(|error| OutboundError::InvalidUrl(format!("a redirect: {error}")))?;
     usable(next).map(Some)
+}
+
+/// Where a header says that something is. An empty one says nothing; several
+/// that differ would let somebody on the way choose.
+fn location(headers: &HeaderMap) -> Result<Option<String>, OutboundError> {
+    let mut locations = headers.get_all(LOCATION).iter().map(|value| value.as_bytes().trim_ascii());
+    let Some(first) = locations.find(|value| !value.is_empty()) else { return Ok(None) };
+    if locations.any(|other| !other.is_empty() && other != first) {
+        return Err(OutboundError::InvalidResponse("it has several Location headers that differ".into()));
+    }
+    if first.len() > URL_BYTES {
+        return Err(OutboundError::InvalidUrl(format!("a redirect is longer than {URL_BYTES} bytes")));
+    }
+    // Bytes that are no UTF-8 go back as they came.
+    let encoded = || {
+        first.iter().map(|byte| if byte.is_ascii() { char::from(*byte).to_string() } else { format!("%{byte:02X}") })
+    };
+    Ok(Some(std::str::from_utf8(first).map_or_else(|_| encoded().collect(), str::to_owned)))
 }
 
 fn message(url: &Url, request: &Request) -> Result<hyper::Request<Full<Bytes>>, OutboundError> {
@@ -382,6 +396,24 @@ mod tests {
         }
         assert_eq!(parse(&format!("http://a/{}", "x".repeat(9000))).expect_err("long").code(), "invalid_url");
         assert_eq!(parse(" HTTP://EXAMPLE.com:80/a b#c ").expect("a URL").as_str(), "http://example.com/a%20b");
+    }
+
+    #[test]
+    fn locations_are_read_as_browsers_read_them() {
+        let read = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(LOCATION, HeaderValue::from_bytes(value).expect("a value"));
+            }
+            location(&headers)
+        };
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&[b" "]), Ok(None));
+        assert_eq!(read(&[b"", b" /a b "]), Ok(Some("/a b".into())));
+        assert_eq!(read(&["/ö".as_bytes(), "/ö".as_bytes()]), Ok(Some("/ö".into())));
+        assert_eq!(read(&[b"/\xf6"]), Ok(Some("/%F6".into())));
+        assert_eq!(read(&[b"/a", b"/b"]).expect_err("two").code(), "invalid_response");
+        assert_eq!(read(&[&[b'x'; 9000]]).expect_err("long").code(), "invalid_url");
     }
 
     #[test]

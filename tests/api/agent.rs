@@ -128,6 +128,24 @@ fn assert_cited(result: &Value, fetched: &[Value]) {
 }
 
 #[test]
+fn addresses_end_at_the_punctuation_of_any_script() {
+    let pages = Pages::start([("/herons", Page::html(HERONS)), ("/storks", Page::html(STORKS))]);
+    let (_server, client) = reading(&pages);
+    let (herons, storks) = (pages.url("/herons"), pages.url("/storks"));
+    for text in [
+        format!("{herons},{storks}"),
+        format!("「{herons}」と{storks}。要約してください。"),
+        format!("要約（{herons}、{storks}）"),
+        format!("Summarise “{herons}”\u{200b};{storks}\u{200b}."),
+    ] {
+        let result = client.run(&goal(&text))["result"].clone();
+        let sources = result["sources"].as_array().unwrap_or_else(|| panic!("{text}: {result}"));
+        let read: Vec<_> = sources.iter().map(|source| source["url"].as_str().unwrap_or_default()).collect();
+        assert_eq!(read, [herons.as_str(), &storks], "{text}");
+    }
+}
+
+#[test]
 fn pages_are_fetched_and_summarised_with_citations() {
     let pages = Pages::start([("/herons", Page::html(HERONS)), ("/storks", Page::html(STORKS))]);
     let (_server, client) = reading(&pages);

@@ -1,10 +1,13 @@
 //! `web.summarize`: the sentences of a text that say most of it, quoted. No
 //! model is asked, so it costs nothing and the same text gives the same summary.
 
+mod bounds;
+mod months;
 mod rank;
 mod sentences;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::fmt::Write as _;
 use std::ops::Range;

@@ -7,19 +7,8 @@
 
 use std::ops::Range;
 
+use super::bounds::split;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
-use unicode_segmentation::UnicodeSegmentation as _;
-
-/// Characters of one sentence. What goes on longer, such as a text without any
-/// punctuation, is cut.
-const MAX_CHARS: usize = 500;
-
-/// Abbreviations after which a sentence goes on, in lower case and without
-/// their full stop.
-const ABBREVIATIONS: &[&str] = &[
-    "al", "approx", "bzw", "ca", "co", "corp", "dr", "e.g", "etc", "fig", "i.e", "inc", "jr", "ltd", "mr", "mrs", "ms",
-    "no", "nr", "p", "pp", "prof", "sr", "st", "u.a", "u.s", "vgl", "vs", "z.b",
-];
 
 /// A sentence.
 #[derive(Debug)]
@@ -172,53 +161,9 @@ impl Prose {
     }
 }
 
-/// The sentences of a paragraph as ranges without white space around them.
-fn split(text: &str) -> Vec<Range<usize>> {
-    let mut ranges: Vec<Range<usize>> = Vec::new();
-    for (start, piece) in text.split_sentence_bound_indices() {
-        let end = start + piece.len();
-        match ranges.last_mut() {
-            Some(last) if goes_on(&text[last.clone()]) => last.end = end,
-            _ => ranges.push(start..end),
-        }
-    }
-    ranges.into_iter().flat_map(|range| cut(text, range)).filter_map(|range| trimmed(text, range)).collect()
-}
-
-/// Whether what looks like a whole sentence ends with an abbreviation or an
-/// initial.
-fn goes_on(sentence: &str) -> bool {
-    let Some(before) = sentence.trim_end().strip_suffix('.') else { return false };
-    let word = before.rsplit(|c: char| c.is_whitespace() || c == '(').next().unwrap_or(before);
-    let is_initial = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
-    is_initial || (word.len() <= 8 && ABBREVIATIONS.contains(&word.to_lowercase().as_str()))
-}
-
-/// Pieces of at most [`MAX_CHARS`], between words where there are any.
-fn cut(text: &str, range: Range<usize>) -> Vec<Range<usize>> {
-    let mut pieces = Vec::new();
-    let mut start = range.start;
-    while let Some((over, _)) = text[start..range.end].char_indices().nth(MAX_CHARS) {
-        let piece = &text[start..start + over];
-        let end = start + piece.rfind(char::is_whitespace).filter(|at| *at > 0).unwrap_or(over);
-        pieces.push(start..end);
-        start = end;
-    }
-    pieces.push(start..range.end);
-    pieces
-}
-
-fn trimmed(text: &str, range: Range<usize>) -> Option<Range<usize>> {
-    let is_nothing = |c: char| c.is_whitespace() || c == HIDDEN;
-    let piece = &text[range.clone()];
-    let start = range.start + (piece.len() - piece.trim_start_matches(is_nothing).len());
-    let end = start + piece.trim_matches(is_nothing).len();
-    (start < end).then_some(start..end)
-}
-
 /// Stands for a byte that is not to be read. It is in no document: the parser
 /// replaces it, and in plain text nothing is lost with it.
-const HIDDEN: char = '\0';
+pub(super) const HIDDEN: char = '\0';
 
 /// Hides marks such as `[3]`: they would look like citations of ours, and
 /// behind a full stop they keep a sentence from ending.

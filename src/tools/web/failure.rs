@@ -20,6 +20,15 @@ pub(super) fn of_outbound(error: &OutboundError) -> Failure {
     Failure { class, code: error.code().into(), message: error.to_string() }
 }
 
+/// The failure of a page whose status is no success.
+pub(super) fn of_status(answer: &Fetched, now: Timestamp) -> Failure {
+    let host = answer.url.host_str().unwrap_or_default();
+    let redirects = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
+    let nowhere = if redirects { " without a Location to go to" } else { "" };
+    let message = format!("{host} answered with {}{nowhere}", answer.status);
+    Failure { class: class_of(answer, now), code: "http_status".into(), message }
+}
+
 /// What class an answer with a status that is no success has.
 pub(super) fn class_of(answer: &Fetched, now: Timestamp) -> ErrorClass {
     let after = retry_after(answer, now);
@@ -37,11 +46,31 @@ fn retry_after(answer: &Fetched, now: Timestamp) -> Option<Duration> {
     let pause = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
-            let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_microsecond();
+            let date = http_date(text, now)?.as_microsecond();
             Duration::from_micros(u64::try_from(date.saturating_sub(now.micros())).unwrap_or(0))
         }
     };
     Some(pause.min(LONGEST_PAUSE))
+}
+
+/// A date in one of the three forms that a recipient must read (RFC 9110, 5.6.7).
+fn http_date(text: &str, now: Timestamp) -> Option<jiff::Timestamp> {
+    if let Ok(date) = jiff::fmt::rfc2822::parse(text) {
+        return Some(date.timestamp());
+    }
+    let read = |format: &str| jiff::civil::DateTime::strptime(format, text).ok();
+    let utc = |date: jiff::civil::DateTime| Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp());
+    if let Some(date) = read("%a %b %e %H:%M:%S %Y") {
+        return utc(date);
+    }
+    // Two digits of the year: one that is more than 50 years ahead is past. The
+    // weekday belongs to the year that is meant.
+    let (_, text) = text.split_once(", ")?;
+    let date = jiff::civil::DateTime::strptime("%d-%b-%y %H:%M:%S GMT", text).ok()?;
+    let year = jiff::Timestamp::from_microsecond(now.micros()).ok()?.to_zoned(jiff::tz::TimeZone::UTC).year();
+    let century = (year - year % 100) + date.year().rem_euclid(100);
+    let year = if century > year + 50 { century - 100 } else { century };
+    utc(date.with().year(year).build().ok()?)
 }
 
 #[cfg(test)]
@@ -78,6 +107,10 @@ mod tests {
         assert_eq!(answer(429, Some("120")), limited(120));
         assert_eq!(answer(429, Some("Sun, 06 Nov 1994 08:50:37 GMT")), limited(60));
         assert_eq!(answer(429, Some("Sun, 06 Nov 1994 08:40:37 GMT")), limited(0), "it is past");
+        assert_eq!(answer(429, Some("Sunday, 06-Nov-94 08:50:37 GMT")), limited(60));
+        assert_eq!(answer(429, Some("Sun Nov  6 08:50:37 1994")), limited(60));
+        assert_eq!(answer(429, Some("Sunday, 06-Nov-45 08:50:37 GMT")), limited(0), "that was in 1945");
+        assert_eq!(answer(429, Some("-5")), ErrorClass::RateLimited(PAUSE));
         assert_eq!(answer(429, Some("99999999999999")), limited(86_400));
         assert_eq!(answer(429, Some("soon")), ErrorClass::RateLimited(PAUSE));
     }

@@ -1,28 +1,32 @@
 //! `web.fetch`: a page as Markdown or text.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, REFRESH};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::Semaphore;
+use url::Url;
 
-use super::page::{self, Format, Page};
+use super::budget::Budget;
+use super::content::MediaType;
+use super::page::{self, Format, Page, Read, Wanted};
+use super::places::Places;
 use super::robots::Robots;
-use super::{charset, failure};
+use super::{charset, failure, refresh};
 use crate::jobs::{Call, Class, Failure, Handler, Outcome, Run};
-use crate::outbound::{self, Fetched, Limits, Outbound, Request};
+use crate::outbound::{self, Fetched, Limits, Outbound, OutboundError, Request};
 use crate::tools::read;
 
-/// Pages that are converted at the same time. A hostile page can take some
-/// seconds and a hundred megabytes.
+/// Pages that are converted at the same time.
 const CONVERSIONS: usize = 2;
-/// How long the conversion of one may take before it is given up.
-const CONVERSION: Duration = Duration::from_secs(15);
+/// How long the conversion of one may take. Pages of the usual limit take some
+/// tenths of a second, whatever is in them.
+const CONVERSION: Duration = Duration::from_secs(10);
 /// Time to the first byte of a page.
 const FIRST_BYTE: Duration = Duration::from_secs(15);
-/// Redirects that are followed, as browsers do.
+/// Redirects that are followed, as browsers do; a page that leads elsewhere at
+/// once counts as one.
 const REDIRECTS: usize = 20;
 const DEFAULT_CHARS: usize = 100_000;
 const ACCEPT: &str =
@@ -39,7 +43,7 @@ pub(super) struct Fetch {
 pub(super) fn tool(fetch: Fetch) -> Handler {
     // Beside the page: robots.txt and the conversion.
     let timeout = fetch.page_time + Duration::from_secs(60);
-    let shared = Arc::new((fetch, Arc::new(Semaphore::new(CONVERSIONS))));
+    let shared = Arc::new((fetch, Places::new(CONVERSIONS)));
     Handler {
         name: "web.fetch",
         description: "Fetches a page from the web and gives it as Markdown, as plain text or as it is. Obeys \
@@ -72,11 +76,11 @@ pub(super) fn tool(fetch: Fetch) -> Handler {
             let shared = shared.clone();
             Box::pin(async move {
                 let stop = call.stop.clone();
-                let (fetch, conversions) = &*shared;
+                let (fetch, places) = &*shared;
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => Err(Failure::retryable("stopped", "the attempt was stopped")),
-                    outcome = fetch.run(&call, conversions) => outcome,
+                    outcome = fetch.run(&call, places) => outcome,
                 }
             })
         })),
@@ -111,129 +115,147 @@ struct Output<'a> {
 }
 
 impl Fetch {
-    async fn run(&self, call: &Call, conversions: &Arc<Semaphore>) -> Outcome {
+    async fn run(&self, call: &Call, places: &Places) -> Outcome {
         let Input { url, format, max_chars } = read(&call.input)?;
-        let asked = outbound::parse(&url).map_err(|error| failure::of_outbound(&error))?;
-        if let Some(robots) = &self.robots {
-            robots.check(&asked, &call.clock).await?;
-        }
-        let limits = Limits {
-            bytes: self.page_bytes,
-            cut: false,
-            first_byte: FIRST_BYTE,
-            total: self.page_time,
-            redirects: REDIRECTS,
+        let first = outbound::parse(&url).map_err(|error| failure::of_outbound(&error))?;
+        let found = self.find(first, format, max_chars, call, places).await?;
+        let (content, truncated) = cut(&found.page.content, max_chars);
+        let output = Output {
+            url: &url,
+            final_url: found.url.as_str(),
+            status: found.status,
+            content_type: found.content_type.as_deref(),
+            charset: found.charset,
+            title: found.page.title.as_deref(),
+            content,
+            truncated,
+            bytes: found.bytes,
+            fetched_at: found.at,
         };
-        let answer = self.outbound.send(Request::get(asked).accept(ACCEPT), &limits).await;
-        let answer = answer.map_err(|error| failure::of_outbound(&error))?;
+        serde_json::to_string(&output).map_err(|error| Failure::permanent("internal", error.to_string()))
+    }
+
+    /// Goes from page to page until one does not lead elsewhere.
+    async fn find(
+        &self,
+        first: Url,
+        format: Format,
+        chars: usize,
+        call: &Call,
+        places: &Places,
+    ) -> Result<Found, Failure> {
+        let end = Instant::now() + self.page_time;
+        let (mut url, mut redirects) = (first, 0);
+        loop {
+            let answer = self.ask(&url, REDIRECTS - redirects, end, call).await?;
+            redirects += answer.redirects.len();
+            let content_type = answer.headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+            let mut found = Found {
+                url: answer.url.clone(),
+                status: answer.status.as_u16(),
+                content_type: content_type.map(std::borrow::Cow::into_owned),
+                bytes: answer.body.len(),
+                at: call.clock.now().to_string(),
+                charset: "",
+                page: Page { title: None, content: String::new() },
+            };
+            let next = match header_refresh(&answer) {
+                Some(next) => next,
+                None => match convert(answer, format, chars, call, places).await? {
+                    (Read::Page(page), charset) => {
+                        (found.page, found.charset) = (page, charset);
+                        return Ok(found);
+                    }
+                    (Read::Elsewhere(next), _) => next,
+                },
+            };
+            if redirects == REDIRECTS {
+                return Err(failure::of_outbound(&OutboundError::TooManyRedirects(REDIRECTS)));
+            }
+            redirects += 1;
+            url = outbound::parse(next.as_str()).map_err(|error| failure::of_outbound(&error))?;
+        }
+    }
+
+    /// The page at a URL, or what its redirects lead to.
+    async fn ask(&self, url: &Url, redirects: usize, end: Instant, call: &Call) -> Result<Fetched, Failure> {
+        if let Some(robots) = &self.robots {
+            robots.check(url, &call.clock).await?;
+        }
+        let total = end.saturating_duration_since(Instant::now());
+        let limits = Limits { bytes: self.page_bytes, cut: false, first_byte: FIRST_BYTE, total, redirects };
+        let answer = self.outbound.send(Request::get(url.as_str()).accept(ACCEPT), &limits).await;
+        let answer = answer.map_err(|error| match error {
+            // Pages that led here count as well.
+            OutboundError::TooManyRedirects(_) => failure::of_outbound(&OutboundError::TooManyRedirects(REDIRECTS)),
+            OutboundError::Timeout { what, limit } if limit == total => {
+                failure::of_outbound(&OutboundError::Timeout { what, limit: self.page_time })
+            }
+            error => failure::of_outbound(&error),
+        })?;
         if let (Some(robots), false) = (&self.robots, answer.redirects.is_empty()) {
             robots.check(&answer.url, &call.clock).await?;
         }
         if !answer.status.is_success() {
-            let message = format!("{} answered with {}", answer.url.host_str().unwrap_or_default(), answer.status);
-            return Err(Failure {
-                class: failure::class_of(&answer, call.clock.now()),
-                code: "http_status".into(),
-                message,
-            });
+            return Err(failure::of_status(&answer, call.clock.now()));
         }
-        let content_type = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let fetched_at = call.clock.now().to_string();
-        let (final_url, status, bytes) = (answer.url.to_string(), answer.status.as_u16(), answer.body.len());
-        let said = content_type.clone();
-        let (page, charset) = convert(answer, said, format, conversions).await?;
-        let (content, truncated) = cut(&page.content, max_chars);
-        let output = Output {
-            url: &url,
-            final_url: &final_url,
-            status,
-            content_type: content_type.as_deref(),
-            charset,
-            title: page.title.as_deref(),
-            content,
-            truncated,
-            bytes,
-            fetched_at,
-        };
-        serde_json::to_string(&output).map_err(|error| Failure::permanent("internal", error.to_string()))
+        Ok(answer)
     }
+}
+
+/// A page that was found, and where.
+struct Found {
+    url: Url,
+    status: u16,
+    content_type: Option<String>,
+    bytes: usize,
+    at: String,
+    charset: &'static str,
+    page: Page,
+}
+
+/// Where the header `Refresh` leads, which browsers obey as they do redirects.
+fn header_refresh(answer: &Fetched) -> Option<Url> {
+    let value = answer.headers.get(REFRESH)?;
+    refresh::target(&String::from_utf8_lossy(value.as_bytes()), &answer.url, &answer.url)
 }
 
 /// Reads the body on a thread of its own, a few at a time.
 async fn convert(
     answer: Fetched,
-    content_type: Option<String>,
     format: Format,
-    conversions: &Arc<Semaphore>,
-) -> Result<(Page, &'static str), Failure> {
-    let internal = |error: String| Failure::permanent("internal", error);
-    let place = conversions.clone().acquire_owned().await.map_err(|error| internal(error.to_string()))?;
-    // The place stays taken as long as the thread does, also when nobody waits
-    // for it any more.
+    chars: usize,
+    call: &Call,
+    places: &Places,
+) -> Result<(Read, &'static str), Failure> {
+    let place = places.take(call.tenant).await;
+    let place = place.ok_or_else(|| Failure::permanent("internal", "there is no place to convert the page in"))?;
+    // The thread stops computing when the attempt is over for whatever reason.
+    let stop = call.stop.child_token();
+    let _stops = stop.clone().drop_guard();
     let converted = tokio::task::spawn_blocking(move || {
         let _place = place;
-        content(&answer, content_type.as_deref(), format)
+        content(&answer, format, chars, &Budget::new(stop, CONVERSION))
     });
-    match tokio::time::timeout(CONVERSION, converted).await {
-        Ok(converted) => converted.map_err(|error| internal(error.to_string()))?,
-        Err(_) => Err(Failure::permanent("page_too_complex", "the page takes too long to be converted")),
-    }
+    converted.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a page could not be converted");
+        Err(Failure::permanent("unreadable_page", "the page cannot be converted"))
+    })
 }
 
-fn content(answer: &Fetched, content_type: Option<&str>, format: Format) -> Result<(Page, &'static str), Failure> {
-    let (essence, charset) = content_type.map_or((String::new(), None), parts);
-    let kind = kind(&essence, &answer.body).ok_or_else(|| {
-        let what = if essence.is_empty() { "something that is no text" } else { &essence };
+fn content(answer: &Fetched, format: Format, chars: usize, budget: &Budget) -> Result<(Read, &'static str), Failure> {
+    let media_type = MediaType::of(&answer.headers);
+    let kind = media_type.kind(&answer.body).ok_or_else(|| {
+        let what = if media_type.essence.is_empty() { "something that is no text" } else { &media_type.essence };
         Failure::permanent("unsupported_content", format!("the page is {what}; only text and HTML can be read"))
     })?;
-    let decoded = charset::decode(&answer.body, charset.as_deref());
-    let page = match kind {
-        Kind::Html => page::read(decoded.text, &answer.url, format)?,
-        Kind::Text => Page { title: None, content: decoded.text },
+    let decoded = charset::decode(&answer.body, media_type.charset.as_deref(), kind.declares());
+    let read = match kind.syntax() {
+        Some(syntax) => page::read(decoded.text, syntax, Wanted { format, chars, url: &answer.url }, budget)?,
+        // As browsers show a character that is none.
+        None => Read::Page(Page { title: None, content: decoded.text.replace('\0', "\u{fffd}") }),
     };
-    Ok((page, decoded.charset))
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Html,
-    Text,
-}
-
-/// What a body is, by its type, or by its first bytes when it has none.
-fn kind(essence: &str, body: &[u8]) -> Option<Kind> {
-    let unicode = body.starts_with(b"\xff\xfe") || body.starts_with(b"\xfe\xff");
-    let start = &body[..body.len().min(1024)];
-    if !unicode && start.contains(&0) {
-        return None;
-    }
-    match essence {
-        "text/html" | "application/xhtml+xml" => Some(Kind::Html),
-        "" => {
-            let text = String::from_utf8_lossy(start).trim_start().to_ascii_lowercase();
-            let html = ["<!doctype html", "<html", "<head", "<body"].iter().any(|tag| text.starts_with(tag));
-            Some(if html { Kind::Html } else { Kind::Text })
-        }
-        "application/json" | "application/xml" | "application/yaml" | "application/toml" | "application/javascript" => {
-            Some(Kind::Text)
-        }
-        _ if essence.starts_with("text/") || essence.ends_with("+json") || essence.ends_with("+xml") => {
-            // A picture that is written in XML is still a picture.
-            (!essence.starts_with("image/")).then_some(Kind::Text)
-        }
-        _ => None,
-    }
-}
-
-/// The type without its parameters, and the charset among these.
-fn parts(content_type: &str) -> (String, Option<String>) {
-    let mut parts = content_type.split(';');
-    let essence = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
-    let charset = parts.find_map(|part| {
-        let (name, value) = part.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches(['"', '\'']).to_owned())
-    });
-    (essence, charset)
+    Ok((read, decoded.charset))
 }
 
 /// At most so many characters, and whether that is less than all.
@@ -247,37 +269,6 @@ fn cut(text: &str, max_chars: usize) -> (&str, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bodies_are_known_by_type_or_by_their_start() {
-        assert_eq!(kind("text/html", b"<p>"), Some(Kind::Html));
-        assert_eq!(kind("", b"\n <!DOCTYPE HTML>"), Some(Kind::Html));
-        assert_eq!(kind("", b"# Heading"), Some(Kind::Text));
-        assert_eq!(kind("application/ld+json", b"{}"), Some(Kind::Text));
-        assert_eq!(kind("text/plain", b"\xff\xfea\0"), Some(Kind::Text), "UTF-16");
-        for (essence, body) in [
-            ("image/png", &b"\x89PNG"[..]),
-            ("image/svg+xml", b"<svg>"),
-            ("application/zip", b"PK"),
-            ("application/pdf", b"%PDF"),
-            ("", b"\x7fELF\0"),
-            ("text/plain", b"a\0b"),
-            ("application/octet-stream", b"a"),
-        ] {
-            assert_eq!(kind(essence, body), None, "{essence}");
-        }
-    }
-
-    #[test]
-    fn types_have_parameters() {
-        let read = |text| {
-            let (essence, charset) = parts(text);
-            format!("{essence} {}", charset.unwrap_or_default())
-        };
-        assert_eq!(read("Text/HTML; Charset=\"UTF-8\""), "text/html UTF-8");
-        assert_eq!(read("text/html;a=b; charset=x;"), "text/html x");
-        assert_eq!(read("text/html"), "text/html ");
-    }
 
     #[test]
     fn content_is_cut_between_characters() {

@@ -1,14 +1,20 @@
 //! The tools that read the web. All of them go out through the guard.
 
+mod budget;
 mod charset;
+mod content;
 mod failure;
 mod fetch;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod html;
 mod page;
+mod places;
+mod refresh;
 mod robots;
 mod rules;
 mod search;
+mod writer;
 
 use std::time::Duration;
 

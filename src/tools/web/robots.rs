@@ -10,7 +10,7 @@ use super::failure;
 use super::rules::Rules;
 use crate::clock::Clock;
 use crate::jobs::{ErrorClass, Failure};
-use crate::outbound::{Limits, Outbound, Request};
+use crate::outbound::{Fetched, Limits, Outbound, OutboundError, Request};
 
 /// The name that a robots.txt calls us by.
 const TOKEN: &str = "agentd";
@@ -43,10 +43,11 @@ impl Robots {
     /// Whether a page may be fetched.
     pub(super) async fn check(&self, url: &Url, clock: &Clock) -> Result<(), Failure> {
         let origin = url.origin().ascii_serialization();
+        let host = url.host_str().unwrap_or_default();
         let rules = match self.known.get(&origin) {
             Some(rules) => rules,
             None => {
-                let rules = Arc::new(self.ask(&origin, clock).await?);
+                let rules = Arc::new(self.ask(&origin, host, clock).await?);
                 self.known.insert(origin, rules.clone());
                 rules
             }
@@ -54,18 +55,32 @@ impl Robots {
         if rules.allow(&url[url::Position::BeforePath..url::Position::AfterQuery]) {
             return Ok(());
         }
-        let host = url.host_str().unwrap_or_default();
         Err(Failure::permanent("robots_disallowed", format!("the robots.txt of {host} does not allow this page")))
     }
 
-    async fn ask(&self, origin: &str, clock: &Clock) -> Result<Rules, Failure> {
+    /// Asks a host for its rules. What RFC 9309 calls unavailable allows
+    /// everything: there is none, or redirects that lead nowhere. What it calls
+    /// unreachable allows nothing for now.
+    async fn ask(&self, origin: &str, host: &str, clock: &Clock) -> Result<Rules, Failure> {
         let request = Request::get(format!("{origin}/robots.txt")).accept("text/plain");
-        let answer = self.outbound.send(request, &LIMITS).await.map_err(|error| failure::of_outbound(&error))?;
+        let answer = match self.outbound.send(request, &LIMITS).await {
+            Ok(answer) => answer,
+            // The page itself may not be reached either.
+            Err(error) if is_blocked(&error, host) => {
+                return Err(failure::of_outbound(&error));
+            }
+            Err(
+                OutboundError::TooManyRedirects(_)
+                | OutboundError::InvalidUrl(_)
+                | OutboundError::UnsupportedScheme(_)
+                | OutboundError::Blocked { .. },
+            ) => return Ok(Rules::default()),
+            Err(error) => return Err(failure::of_outbound(&error)),
+        };
         if answer.status.is_success() {
-            return Ok(Rules::read(&answer.body, TOKEN));
+            return Ok(Rules::read(whole_lines(&answer), TOKEN));
         }
         match failure::class_of(&answer, clock.now()) {
-            // There is none, so everything is allowed.
             ErrorClass::Permanent => Ok(Rules::default()),
             class => {
                 let message = format!("robots.txt was answered with {}, so the page is not asked for", answer.status);
@@ -73,4 +88,19 @@ impl Robots {
             }
         }
     }
+}
+
+/// Whether it is this host that may not be reached, and not one that a redirect
+/// leads to.
+fn is_blocked(error: &OutboundError, host: &str) -> bool {
+    matches!(error, OutboundError::Blocked { host: blocked, .. } if blocked == host)
+}
+
+/// A rule that was cut off would mean another one.
+fn whole_lines(answer: &Fetched) -> &[u8] {
+    if !answer.cut {
+        return &answer.body;
+    }
+    let end = answer.body.iter().rposition(|byte| matches!(byte, b'\n' | b'\r')).map_or(0, |at| at + 1);
+    &answer.body[..end]
 }

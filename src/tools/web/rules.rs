@@ -58,7 +58,7 @@ impl Rules {
 
     /// Whether a path, with its query, may be fetched.
     pub(super) fn allow(&self, path: &str) -> bool {
-        let path = normal(path.as_bytes());
+        let path = normal(path.as_bytes(), b"*$");
         path == b"/robots.txt" || self.0.iter().find(|rule| rule.matches(&path)).is_none_or(|rule| rule.allow)
     }
 
@@ -72,7 +72,7 @@ impl Rule {
     /// An empty pattern is no rule.
     fn read(allow: bool, pattern: &[u8]) -> Option<Self> {
         let (pattern, to_end) = pattern.strip_suffix(b"$").map_or((pattern, false), |pattern| (pattern, true));
-        let rule = Self { allow, pattern: normal(pattern).into(), to_end };
+        let rule = Self { allow, pattern: normal(pattern, b"$").into(), to_end };
         (rule.length() > 0).then_some(rule)
     }
 
@@ -132,8 +132,9 @@ fn token(name: &[u8]) -> &[u8] {
 }
 
 /// The same path always written the same way: what need not be encoded is
-/// not, what is not ASCII is, and the digits are capital.
-fn normal(path: &[u8]) -> Vec<u8> {
+/// not, what is not ASCII is, and the digits are capital. Signs that mean
+/// something in a pattern are encoded where they mean themselves.
+fn normal(path: &[u8], special: &[u8]) -> Vec<u8> {
     let mut written = Vec::with_capacity(path.len());
     let mut rest = path;
     let encode = |written: &mut Vec<u8>, byte: u8| written.extend_from_slice(format!("%{byte:02X}").as_bytes());
@@ -148,7 +149,7 @@ fn normal(path: &[u8]) -> Vec<u8> {
                     _ => encode(&mut written, byte),
                 }
             }
-            _ if byte.is_ascii_graphic() => written.push(byte),
+            _ if byte.is_ascii_graphic() && !special.contains(&byte) => written.push(byte),
             _ => encode(&mut written, byte),
         }
     }
@@ -231,6 +232,12 @@ mod tests {
             ("/%7Ejoe", "/~joe", true),
             ("/a%2Fb", "/a/b", false),
             ("/100%", "/100%", true),
+            ("/a%2Ab", "/a*b", true),
+            ("/a%2Ab", "/axb", false),
+            ("/a*b", "/a*b", true),
+            ("/x%24", "/x$y", true),
+            ("/x%24", "/x", false),
+            ("/x$y", "/x$y", true),
         ] {
             let text = format!("User-agent: *\nDisallow: {pattern}\n");
             assert_eq!(!allows(&text, path), matches, "{pattern} {path}");

@@ -32,3 +32,29 @@ fn every_page_is_read_in_its_encoding() {
         assert_eq!(fetched(&client, &site.url(path))["content"], "schön", "{path}");
     }
 }
+
+#[test]
+fn a_wrong_byte_costs_one_character_and_a_nul_no_page() {
+    const BROKEN: &[u8] =
+        b"<meta charset=utf-8><title>Gr\xc3\xbc\xc3\x9fe</title><p>aus K\xc3\xb6ln\xff und \0 M\xc3\xbcnchen";
+    let site = Site::start(|head, wire| {
+        let (kind, body): (&str, &[u8]) = match head.split(' ').nth(1).expect("a path") {
+            "/declared" => ("text/html; charset=utf-8", BROKEN),
+            "/meta" => ("text/html", BROKEN),
+            "/text" => ("text/markdown; charset=utf-8", b"K\xc3\xb6ln\xff \0"),
+            _ => (
+                "application/xhtml+xml",
+                b"<html xmlns='http://www.w3.org/1999/xhtml'><title/><p>K\xc3\xb6ln<br/>am Rhein</p></html>",
+            ),
+        };
+        reply(wire, "200 OK", &[("Content-Type", kind)], body);
+    });
+    let (_server, client) = start(reaching(&[&site]));
+    for path in ["/declared", "/meta"] {
+        let result = fetched(&client, &site.url(path));
+        assert_eq!((&result["title"], &result["charset"]), (&json!("Grüße"), &json!("UTF-8")), "{path}");
+        assert_eq!(result["content"], "aus Köln\u{fffd} und München", "{path}");
+    }
+    assert_eq!(fetched(&client, &site.url("/text"))["content"], "Köln\u{fffd} \u{fffd}");
+    assert_eq!(fetched(&client, &site.url("/xhtml"))["content"], "Köln  \nam Rhein", "its title is closed");
+}

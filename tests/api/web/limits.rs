@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use serde_json::json;
 
 use super::site::raw;
@@ -100,6 +100,34 @@ fn packed_pages_are_unpacked_and_broken_ones_refused() {
 }
 
 #[test]
+fn packed_pages_are_read_as_browsers_read_them() {
+    const TEXT: &[u8] = b"a packed page";
+    let site = Site::start(move |head, wire| {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+        let mut deflate = DeflateEncoder::new(Vec::new(), Compression::fast());
+        for packer in [&mut gzip as &mut dyn std::io::Write, &mut zlib, &mut deflate] {
+            packer.write_all(TEXT).expect("packed");
+        }
+        let gzip = gzip.finish().expect("packed");
+        let (coding, body) = match head.split(' ').nth(1).expect("a path") {
+            "/zlib" => ("deflate", zlib.finish().expect("packed")),
+            "/deflate" => ("deflate", deflate.finish().expect("packed")),
+            "/more" => ("gzip", [&gzip[..], b"\0\0\0 and more"].concat()),
+            "/identity" => ("identity", TEXT.to_vec()),
+            "/charset" => ("utf-8", TEXT.to_vec()),
+            "/list" => ("identity, gzip", gzip),
+            _ => ("X-GZip,", gzip),
+        };
+        reply(wire, "200 OK", &[("Content-Type", "text/plain"), ("Content-Encoding", coding)], &body);
+    });
+    let (_server, client) = start(reaching(&[&site]));
+    for path in ["/zlib", "/deflate", "/more", "/identity", "/charset", "/list", "/x-gzip"] {
+        assert_eq!(fetched(&client, &site.url(path))["content"], "a packed page", "{path}");
+    }
+}
+
+#[test]
 fn a_page_of_exactly_the_limit_is_taken() {
     let site = Site::start(|head, wire| {
         let more = usize::from(head.starts_with("GET /more "));
@@ -170,6 +198,10 @@ fn what_is_no_good_http_is_told_apart() {
         let bytes: &[u8] = match head.split(' ').nth(1).expect("a path") {
             "/old" => b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nan old page",
             "/chunks" => b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n4\r\n two\r\n0\r\n\r\n",
+            "/folded" => b"HTTP/1.1 200 OK\r\nContent-Type: text/plain;\r\n charset=iso-8859-1\r\n\r\nsch\xf6n",
+            "/spaced" => b"HTTP/1.1 200 OK\r\nContent-Type : text/plain\r\nno header at all\r\n\r\na page",
+            "/twice" => b"HTTP/1.1 302 Found\r\nLocation: /old\r\nLocation: /old\r\n\r\n",
+            "/places" => b"HTTP/1.1 302 Found\r\nLocation: /old\r\nLocation: /chunks\r\n\r\n",
             "/none" => b"HTTP/1.1 204 No Content\r\n\r\n",
             "/empty" => b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
             "/broken-chunk" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\none\r\n",
@@ -189,10 +221,18 @@ fn what_is_no_good_http_is_told_apart() {
         raw(wire, bytes);
     });
     let (_server, client) = start(reaching(&[&site]));
-    for (path, content) in [("/old", "an old page"), ("/chunks", "one two"), ("/none", ""), ("/empty", "")] {
+    for (path, content) in [
+        ("/old", "an old page"),
+        ("/chunks", "one two"),
+        ("/folded", "schön"),
+        ("/spaced", "a page"),
+        ("/twice", "an old page"),
+        ("/none", ""),
+        ("/empty", ""),
+    ] {
         assert_eq!(fetched(&client, &site.url(path))["content"], content, "{path}");
     }
-    for path in ["/broken-chunk", "/two-lengths", "/garbage", "/ssh", "/endless-head"] {
+    for path in ["/broken-chunk", "/two-lengths", "/places", "/garbage", "/ssh", "/endless-head"] {
         assert_failed(&client, &site.url(path), "invalid_response", false);
     }
     for path in ["/cut-chunk", "/short", "/hang-up"] {
@@ -207,8 +247,10 @@ fn what_is_no_good_http_is_told_apart() {
 fn a_hostile_page_takes_no_other_with_it() {
     let site = Site::start(|head, wire| {
         let body = match head.split(' ').nth(1).expect("a path") {
-            "/deep" => "<div>".repeat(140_000),
-            "/quotes" => "<blockquote>".repeat(20_000),
+            "/entities" => "&".repeat(PAGE_BYTES),
+            "/bold" => "<b>x".repeat(PAGE_BYTES / 4),
+            "/deep" => "<div>".repeat(PAGE_BYTES / 6) + "deep",
+            "/quotes" => "<blockquote>".repeat(PAGE_BYTES / 13) + "deep",
             "/many" => "<p>x".repeat(200_000),
             "/cells" => format!("<table><tr>{}{}", "<td>x".repeat(1_000), "<tr><td>".repeat(50_000)),
             _ => "<p>a good page".into(),
@@ -216,11 +258,33 @@ fn a_hostile_page_takes_no_other_with_it() {
         reply(wire, "200 OK", &[("Content-Type", "text/html")], body.as_bytes());
     });
     let (_server, client) = start(reaching(&[&site]));
-    for path in ["/deep", "/quotes"] {
-        assert_eq!(fetch(&client, &site.url(path))["status"], "succeeded", "{path}");
+    for (path, end) in [("/entities", "&&&&"), ("/bold", "xxxx"), ("/deep", "deep"), ("/quotes", "deep")] {
+        let result = fetch_as(&client, &json!({ "url": site.url(path), "format": "text" }))["result"].clone();
+        let content = result["content"].as_str().unwrap_or_else(|| panic!("{path} is not read"));
+        assert!(content.ends_with(end), "{path}: {} characters", content.len());
     }
     for path in ["/many", "/cells"] {
         assert_failed(&client, &site.url(path), "page_too_complex", false);
     }
     assert_eq!(fetched(&client, &site.url("/good"))["content"], "a good page");
+}
+
+#[test]
+fn a_tenant_with_many_hostile_pages_does_not_keep_others_waiting() {
+    const PAGES: usize = 12;
+    let site = Site::start(|head, wire| {
+        let body =
+            if head.starts_with("GET /hostile ") { "<b>&".repeat(PAGE_BYTES / 4) } else { "<p>a good page".into() };
+        reply(wire, "200 OK", &[("Content-Type", "text/html")], body.as_bytes());
+    });
+    let (server, client) = start(reaching(&[&site]));
+    let hostile = json!({ "url": site.url("/hostile"), "max_chars": 10 });
+    let ids: Vec<_> = (0..PAGES).map(|_| client.submit("web.fetch", &hostile)).collect();
+    eventually("the pages are asked for", || (site.connections() > 1).then_some(()));
+    assert_eq!(fetched(&server.client(), &site.url("/good"))["content"], "a good page");
+    let unfinished = ids.iter().filter(|id| client.job(id)["finished_at"].is_null()).count();
+    assert!(unfinished > 1, "the other tenant came last");
+    for id in ids {
+        assert_eq!(client.finished(&id)["status"], "succeeded");
+    }
 }

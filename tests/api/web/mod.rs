@@ -6,6 +6,7 @@ mod charset;
 pub mod dns;
 mod guard;
 mod limits;
+mod refresh;
 mod robots;
 mod search;
 pub mod site;

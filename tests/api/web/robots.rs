@@ -51,6 +51,21 @@ fn while_it_cannot_be_had_nothing_is_fetched_and_it_is_tried_again() {
     }
 }
 
+/// Redirects that lead nowhere are as if there were none (RFC 9309, 2.3.1.2).
+#[test]
+fn one_that_redirects_for_ever_or_to_the_inside_allows_everything() {
+    let trap = Site::trap("127.0.0.2:0");
+    for location in ["/robots.txt".to_owned(), trap.url("/robots.txt"), "file:///robots.txt".to_owned()] {
+        let site = Site::start(move |head, wire| match head.split(' ').nth(1).expect("a path") {
+            "/robots.txt" => reply(wire, "301 Moved Permanently", &[("Location", &location)], b""),
+            _ => reply(wire, "200 OK", &[("Content-Type", "text/plain")], b"a page"),
+        });
+        let (_server, client) = obeying(&site);
+        assert_eq!(fetched(&client, &site.url("/page"))["content"], "a page");
+    }
+    assert_eq!(trap.connections(), 0);
+}
+
 #[test]
 fn of_a_huge_one_the_beginning_counts() {
     let mut robots = b"User-agent: *\nDisallow: /private/\n".to_vec();

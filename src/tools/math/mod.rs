@@ -1,24 +1,23 @@
 //! `math.eval`: arithmetic in double precision.
 
+mod expression;
+
 use std::time::Duration;
 
-use exmex::{Express as _, FlatEx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::read;
 use crate::jobs::{Call, Class, Failure, Handler, Outcome, Run};
 
-/// Brackets inside one another, at most: the evaluator works recursively.
-const MAX_DEPTH: usize = 50;
 const MAX_VARIABLES: usize = 32;
 
 pub(super) fn tool() -> Handler {
     Handler {
         name: "math.eval",
-        description: "Computes an arithmetic expression in double precision: + - * / ^, brackets, \
-                      functions such as sqrt, ln, log10, exp, sin, cos, abs, round, floor, ceil, the constants \
-                      PI and E, and variables given with it.",
+        description: "Computes an arithmetic expression in double precision: + - * / ^ with the usual precedence \
+                      (-2^2 is -4, 2^3^2 is 512), brackets, functions such as sqrt, ln, log10, exp, sin, cos, abs, \
+                      round, floor, ceil, min, max, the constants PI and E, and variables given with it.",
         class: Class::Read,
         input_schema: json!({
             "type": "object",
@@ -55,35 +54,12 @@ struct Output {
 fn eval(call: &Call) -> Outcome {
     let Input { expression, variables } = read(&call.input)?;
     let wrong = |detail: String| Failure::permanent("invalid_expression", detail);
-    if depth(&expression) > MAX_DEPTH {
-        return Err(wrong(format!("more than {MAX_DEPTH} brackets inside one another")));
-    }
-    let parsed = FlatEx::<f64>::parse(&expression).map_err(|error| wrong(error.to_string()))?;
-    let value = |name: &String| {
-        variables
-            .get(name)
-            .copied()
-            .ok_or_else(|| wrong(format!("{name:?} is neither a function nor a given variable")))
-    };
-    let values = parsed.var_names().iter().map(value).collect::<Result<Vec<_>, _>>()?;
-    let value = parsed.eval(&values).map_err(|error| wrong(error.to_string()))?;
+    // Zero has no sign that anybody asked for.
+    let value = expression::compute(&expression, &variables).map_err(wrong)? + 0.0;
     if !value.is_finite() {
         return Err(Failure::permanent("not_a_number", format!("the result is {value}, which JSON cannot write")));
     }
     serde_json::to_string(&Output { value }).map_err(|error| Failure::permanent("internal", error.to_string()))
-}
-
-fn depth(expression: &str) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    for byte in expression.bytes() {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(depth);
-    }
-    deepest
 }
 
 #[cfg(test)]
@@ -104,6 +80,9 @@ mod tests {
     fn computes() {
         assert_eq!(value("2 + 3 * 4"), r#"{"value":14.0}"#);
         assert_eq!(value("(1 + 2) ^ 3 - sqrt(16)"), r#"{"value":23.0}"#);
+        assert_eq!(value("-2^2"), r#"{"value":-4.0}"#);
+        assert_eq!(value("2^3^2"), r#"{"value":512.0}"#);
+        assert_eq!(value("-0"), r#"{"value":0.0}"#);
         let area = json!({ "expression": "PI * r^2", "variables": { "r": 2 } });
         assert!(ask(&area).expect("a value").starts_with(r#"{"value":12.566"#));
     }
