@@ -100,6 +100,8 @@ fn a_list_says_what_it_does_not_understand() {
         client.get(&format!("/v1/jobs?created_after={time}")).expect(200);
     }
     fault("limit=1&limit=2", "?limit");
-    let unknown = fault("state=queued", "?state");
+    let far = fault("state=queued", "?state");
+    assert!(far["hint"].as_str().is_some_and(|hint| hint.starts_with("known are status, ")), "{far}");
+    let unknown = fault("staus=queued", "?staus");
     assert!(unknown["hint"].as_str().is_some_and(|hint| hint.contains("did you mean status?")), "{unknown}");
 }

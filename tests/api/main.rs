@@ -31,6 +31,7 @@ mod demo;
 mod doctor;
 mod drain;
 mod events;
+mod first_start;
 mod gateway;
 mod guide;
 mod hostile_jobs;
