@@ -69,7 +69,7 @@ impl Body for Watched {
 pub(super) struct Connection {
     sender: http1::SendRequest<Watched>,
     /// None once the connection is closed.
-    driven: Option<http1::Connection<TokioIo<Stream>, Watched>>,
+    driven: Option<Box<http1::Connection<TokioIo<Stream>, Watched>>>,
     /// When it was last used.
     used: Instant,
 }
@@ -80,14 +80,14 @@ impl Connection {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES).max_headers(HEAD_FIELDS);
         let (sender, driven) = builder.handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driven: Some(driven), used: Instant::now() })
+        Ok(Self { sender, driven: Some(Box::new(driven)), used: Instant::now() })
     }
 
     /// Reads and writes what can be read and written now. Its errors come out of
     /// the request and the body, too.
     fn drive(&mut self, context: &mut Context<'_>) {
         if let Some(driven) = &mut self.driven
-            && Pin::new(driven).poll(context).is_ready()
+            && Pin::new(&mut **driven).poll(context).is_ready()
         {
             self.driven = None;
         }

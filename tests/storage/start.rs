@@ -52,13 +52,14 @@ fn a_start_on_a_disk_that_has_become_full_ends_with_75_and_loses_nothing() {
     let folder = TempDir::new().expect("a folder");
     let mount = Mount::new(&folder.path().join("data"), "size=16m");
     let mut server = roomy().start_in(folder);
-    let done = server.client().run(&json!({ "tool": "echo", "input": "kept" }));
+    let client = server.client();
+    let done = client.run(&json!({ "tool": "echo", "input": "kept" }));
     server.stop();
     for left in [0, 4 << 10] {
         is_to_be_tried_again(&mount.0, left);
     }
     server.start_again(|setup| setup);
-    assert_eq!(server.client().job(done["job_id"].as_str().expect("an id"))["status"], "succeeded");
+    assert_eq!(client.job(done["job_id"].as_str().expect("an id"))["status"], "succeeded");
 }
 
 /// A service whose root folder holds nothing but the program and its data.

@@ -140,7 +140,7 @@ pub(super) async fn attempt(
     times: &mut Times,
 ) -> Result<Result<Reply, Failure>, Problem> {
     if asked.request.stream && asked.step.provider.settings.on_hangup == OnHangup::Cancel {
-        return Ok(make(asked, written, reservation, times).await);
+        return Ok(Box::pin(make(asked, written, reservation, times)).await);
     }
     let began = Instant::now();
     let so_far = *times;

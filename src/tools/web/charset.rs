@@ -135,7 +135,9 @@ fn meta(bytes: &[u8]) -> Option<&'static Encoding> {
 #[derive(Default)]
 struct Meta {
     is_content_type: bool,
-    charset: Option<Option<&'static Encoding>>,
+    /// Whether `charset` is there, with a name that is known or not.
+    has_charset: bool,
+    charset: Option<&'static Encoding>,
     content: Option<&'static Encoding>,
     seen: Vec<Vec<u8>>,
 }
@@ -148,17 +150,14 @@ impl Meta {
         self.seen.push(name.to_owned());
         match name {
             b"http-equiv" => self.is_content_type = value == b"content-type",
-            b"charset" => self.charset = Some(in_ascii(value)),
+            b"charset" => (self.has_charset, self.charset) = (true, in_ascii(value)),
             b"content" => self.content = of_content(value),
             _ => {}
         }
     }
 
     fn encoding(&self) -> Option<&'static Encoding> {
-        match self.charset {
-            Some(encoding) => encoding,
-            None => self.content.filter(|_| self.is_content_type),
-        }
+        if self.has_charset { self.charset } else { self.content.filter(|_| self.is_content_type) }
     }
 }
 

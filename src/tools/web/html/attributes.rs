@@ -135,17 +135,21 @@ mod tests {
         bounded(text, Syntax::Html).into_iter().map(|range| &text[range]).collect()
     }
 
+    fn numbered(count: usize, one: impl Fn(usize) -> String) -> String {
+        (0..count).map(one).collect::<Vec<_>>().concat()
+    }
+
     fn names(count: usize) -> String {
-        (0..count).map(|n| format!(" a{n}")).collect()
+        numbered(count, |n| format!(" a{n}"))
     }
 
     #[test]
     fn a_tag_keeps_its_first_attributes() {
         let many = format!("<p>x</p><a{} href='/>'>text</a>", names(5_000));
         assert_eq!(read(&many), format!("<p>x</p><a{} >text</a>", names(MAX)));
-        let valued: String = (0..5_000).map(|n| format!("a{n} = \"x > y\" b{n}=z>")).collect();
+        let valued = numbered(5_000, |n| format!("a{n} = \"x > y\" b{n}=z>"));
         assert_eq!(read(&format!("<a {valued}")), format!("<a {valued}"), "the first > ends the tag");
-        let quoted: String = (0..200).map(|n| format!("a{n} = \"x > y\"/")).collect();
+        let quoted = numbered(200, |n| format!("a{n} = \"x > y\"/"));
         assert_eq!(read(&format!("<a {quoted}>z")).matches("x > y").count(), MAX);
         assert_eq!(read(&format!("<a{}", names(300))), format!("<a{} ", names(MAX)));
     }
@@ -165,7 +169,7 @@ mod tests {
             assert_eq!(read(&text), text);
         }
         let cdata = format!("<p><![CDATA[<b {words}]]></p>");
-        assert_eq!(bounded(&cdata, Syntax::Xml), [0..cdata.len()]);
+        assert_eq!(bounded(&cdata, Syntax::Xml), std::iter::once(0..cdata.len()).collect::<Vec<_>>());
     }
 
     proptest! {
@@ -173,7 +177,7 @@ mod tests {
         fn what_has_few_attributes_is_read_as_it_is(text in "(?s)(<[a-z!/?]{0,6}|[a-z ]{0,4}|=|\"|'|>|-->|.){0,60}") {
             for syntax in [Syntax::Html, Syntax::Xml] {
                 let parts = bounded(&text, syntax);
-                prop_assert_eq!(parts, [0..text.len()]);
+                prop_assert_eq!(parts, std::iter::once(0..text.len()).collect::<Vec<_>>());
             }
         }
     }

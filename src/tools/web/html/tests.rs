@@ -12,7 +12,7 @@ fn budget() -> Budget {
 /// The tree on one line.
 fn tree(text: &str, syntax: Syntax) -> String {
     let dom = parse(text, syntax, &budget()).unwrap_or_else(|error| panic!("{error:?}"));
-    let mut written = String::new();
+    let mut written = Vec::new();
     for id in dom.below(DOCUMENT) {
         let depth = std::iter::successors(dom.parent(id), |id| dom.parent(*id)).count();
         let name = match dom.data(id) {
@@ -20,9 +20,9 @@ fn tree(text: &str, syntax: Syntax) -> String {
             Data::Text(text) => format!("{text:?}"),
             Data::Root => "#".into(),
         };
-        written.push_str(&format!("{depth}{name} "));
+        written.push(format!("{depth}{name} "));
     }
-    written
+    written.concat()
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn hostile(size: usize) -> Vec<String> {
     };
     let half = |piece: &str| piece.repeat(size / 2 / piece.len());
     let repeated = |piece: &str| piece.repeat(size / piece.len());
-    let formatting: String = (0..1_000).map(|n| format!("<b class={n}>")).collect();
+    let formatting = (0..1_000).map(|n| format!("<b class={n}>")).collect::<Vec<_>>().concat();
     let mut pages = vec![
         numbered(|n| format!("<x-name-{n}>")),
         format!("<a {}>", numbered(|n| format!("attr{n} "))),

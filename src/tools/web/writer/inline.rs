@@ -49,6 +49,7 @@ enum Piece {
 /// Takes what stands in a line, in the order of the text. White space is
 /// collapsed as browsers do it.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is something that waits by itself for the next word")]
 pub(super) struct Inline {
     pieces: Vec<Piece>,
     /// White space, line breaks and the begin of a link are written when

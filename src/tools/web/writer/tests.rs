@@ -38,11 +38,11 @@ fn shown(markdown: &str) -> (String, Vec<String>) {
             Event::Text(words) | Event::Code(words) => text.push_str(&words),
             Event::Start(Tag::Link { dest_url, .. }) => links.push(dest_url.into_string()),
             Event::Start(Tag::Emphasis | Tag::Strong | Tag::Strikethrough)
-            | Event::End(TagEnd::Emphasis | TagEnd::Strong | TagEnd::Strikethrough | TagEnd::Link) => {}
+            | Event::End(TagEnd::Emphasis | TagEnd::Strong | TagEnd::Strikethrough | TagEnd::Link)
+            | Event::Rule => {}
             Event::Start(_) | Event::End(_) | Event::SoftBreak | Event::HardBreak => text.push(' '),
             Event::InlineHtml(html) if &*html == "<br>" => text.push(' '),
-            Event::Rule => {}
-            other => text.push_str(&format!("«{other:?}»")),
+            other => text.extend(["«", &format!("{other:?}"), "»"]),
         }
     }
     (text.split_whitespace().collect::<Vec<_>>().join(" "), links)
