@@ -22,7 +22,7 @@ pub fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<
 /// How far a known name is from the wanted one; `None` for too far.
 fn distance(wanted: &str, known: &str) -> Option<usize> {
     let length = wanted.chars().count();
-    let allowed = match length {
+    let allowed = match length.max(known.chars().count()) {
         0..3 => 0,
         3..6 => 1,
         6..12 => 2,

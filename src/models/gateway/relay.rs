@@ -38,6 +38,8 @@ use crate::outbound::{AnswerBody, Piece};
 /// or not anybody has read it: for so long, and so many bytes.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 const LAST_BYTES: usize = 8 << 20;
+/// Bytes that are handed to the client together at most, but for what one piece adds.
+const TOGETHER: usize = 16 << 10;
 
 /// What clients of every endpoint read.
 pub(super) const EVENTS: &str = "text/event-stream";
@@ -357,7 +359,15 @@ impl Relay {
         let mut out = Vec::new();
         let mut timer = pin!(sleep_until(self.next_tick()));
         while !self.events.done {
-            let piece = match std::future::poll_fn(|context| self.poll_next(timer.as_mut(), context)).await {
+            let next = std::future::poll_fn(|context| {
+                let next = self.poll_next(timer.as_mut(), context);
+                // What has arrived together leaves together.
+                if next.is_pending() {
+                    self.send(&mut out);
+                }
+                next
+            });
+            let piece = match next.await {
                 Next::Piece(piece) => piece,
                 Next::Gone => return End::HungUp,
                 Next::Tick => {
@@ -378,21 +388,31 @@ impl Relay {
                 }),
                 Piece::End => {
                     self.reader.finish(|event| self.events.take_last(event, &mut out));
-                    self.inlet.push(&out);
+                    self.send(&mut out);
                     return End::Broken;
                 }
-                Piece::Broken | Piece::TooLarge => return End::Broken,
+                Piece::Broken | Piece::TooLarge => {
+                    self.send(&mut out);
+                    return End::Broken;
+                }
             };
-            if !out.is_empty() {
-                self.inlet.push(&out);
-                out.clear();
-                self.last = Instant::now();
+            if fed.is_err() || self.events.done || out.len() >= TOGETHER {
+                self.send(&mut out);
             }
             if fed.is_err() {
                 return End::Broken;
             }
         }
         End::Whole
+    }
+
+    /// Hands what there is to the client.
+    fn send(&mut self, out: &mut Vec<u8>) {
+        if !out.is_empty() {
+            self.inlet.push(out);
+            out.clear();
+            self.last = Instant::now();
+        }
     }
 
     fn poll_next(&mut self, timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<Next> {
