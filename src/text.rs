@@ -11,7 +11,7 @@ const MOST_SHOWN: usize = 160;
 /// The known name that was probably meant; `None` where nothing is near.
 ///
 /// Near is a slip of the hand (a letter more, less, another one or two swapped, more of them in longer names),
-/// the same last part in another section, and a name that was not written to its end.
+/// the same last part in another section, also with such a slip, and a name that was not written to its end.
 pub fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
     let rank = |other: &&'a str| distance(&wanted, &other.to_lowercase());
@@ -39,7 +39,11 @@ fn distance(wanted: &str, known: &str) -> Option<usize> {
     let begun = length >= 3 && known.strip_prefix(wanted).is_some_and(is_border);
     let last = wanted.rsplit_once('.').map_or(wanted, |(_, last)| last);
     let elsewhere = last.len() >= 3 && known.strip_suffix(last).is_some_and(|rest| rest.ends_with(['.', '_']));
-    (begun || elsewhere).then_some(allowed + 1)
+    if begun || elsewhere {
+        return Some(allowed + 1);
+    }
+    let other_last = known.rsplit_once('.').map(|(_, last)| last)?;
+    (last.len() >= 5 && strsim::osa_distance(last, other_last) <= 1).then_some(allowed + 2)
 }
 
 /// `; did you mean "…"?`, or nothing.
@@ -175,6 +179,7 @@ mod tests {
             ("tls.cert", "tls.cert_file"),
             ("acme.domain", "acme.domains"),
             ("Log.Levle", "log.level"),
+            ("tls.lissten", "server.listen"),
         ] {
             assert_eq!(near(wrong, KNOWN), Some(meant), "{wrong}");
         }

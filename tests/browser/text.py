@@ -13,6 +13,7 @@ import re
 import sys
 import threading
 import time
+import unicodedata
 import urllib.request
 
 from playwright.sync_api import sync_playwright
@@ -69,8 +70,11 @@ SHOWN = """() => {
 
 
 def characters(text):
-    """Letters and digits in their order: what stands between them is a matter of form."""
-    return re.sub(r"[\W_]", "", text)
+    """Letters and digits in their order: what stands between them is a matter of form.
+
+    Browsers set the letters of formulas in italics by other characters.
+    """
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", text))
 
 
 def without_marks(text):

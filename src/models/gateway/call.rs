@@ -328,8 +328,8 @@ impl Inner {
     /// What costs nobody knows how much is not called.
     fn without_price(&self, step: &Step, bare: bool) -> Problem {
         let (detail, hint) = super::names::unpriced(&self.table(), &step.provider.name, &step.model, bare);
-        // A slash belongs to a provider's name first, and this one nobody has.
-        let problem = if bare && step.model.contains('/') {
+        // Clients know by this that a name leads nowhere, whatever could be set so that it does.
+        let problem = if bare {
             Problem::new(StatusCode::NOT_FOUND, "model_not_found", detail)
         } else {
             Problem::new(StatusCode::BAD_REQUEST, UNKNOWN_PRICE, detail)
