@@ -9,7 +9,7 @@ import os
 import sys
 import urllib.request
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 base = sys.argv[1]
 document = json.load(urllib.request.urlopen(f"{base}/openapi.json"))
@@ -71,13 +71,13 @@ with sync_playwright() as playwright:
 
         # The filter leaves what fits and brings the rest back.
         page, wrong = visit(browser, True, "light", 1400)
-        shown = lambda: page.locator("section.operation:visible").count()
-        assert shown() == len(operations), shown()
+        shown = page.locator("section.operation:visible")
+        expect(shown).to_have_count(len(operations))
         page.keyboard.press("/")
         page.keyboard.type("redrive")
-        assert shown() == 1, shown()
+        expect(shown).to_have_count(1)
         page.locator("#filter").fill("")
-        assert shown() == len(operations), shown()
+        expect(shown).to_have_count(len(operations))
         assert page.locator("#base").inner_text() == base
         # The policy of the page holds against what somebody might get into it.
         page.evaluate("""() => {
