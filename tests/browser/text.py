@@ -83,7 +83,8 @@ def without_marks(text):
 
 
 def targets(markdown):
-    found = re.findall(r"\]\((?:<([^>]*)>|((?:[^()\s]|\([^()\s]*\))*))\)", re.sub(r"```.*?```|`[^`]*`", "", markdown, flags=re.S))
+    # An escaped bracket is text.
+    found = re.findall(r"(?<!\\)\]\((?:<([^>]*)>|((?:[^()\s]|\([^()\s]*\))*))\)", re.sub(r"```.*?```|`[^`]*`", "", markdown, flags=re.S))
     return sorted(re.sub(r"\\(.)", r"\1", angle or bare) for angle, bare in found)
 
 
