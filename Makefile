@@ -7,7 +7,7 @@ BINARY := target/$(TARGET)/release/agentd
 DEB ?= target/debian/agentd_*.deb
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: run stop test test-code test-contract test-sdk test-browser test-systemd test-package test-tls-scan test-packaging deb lint-deb build-deps test-deps lint format bench bench-gateway failover soak fuzz build doc deny clean
+.PHONY: run stop test test-all test-code test-contract test-sdk test-browser test-systemd test-package test-tls-scan test-packaging deb lint-deb build-deps test-deps lint format bench bench-gateway failover soak fuzz build doc deny clean
 
 run: build ## build, run the demo, leave the service up
 	$(BINARY) demo
@@ -25,7 +25,9 @@ lint-deb: ## the package against Debian's rules
 	@command -v lintian >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends lintian; }
 	lintian --allow-root --fail-on error,warning $(DEB)
 
-test: test-code test-contract test-sdk test-browser test-systemd test-package test-packaging test-tls-scan ## every test, with all that they need
+test: test-code ## the tests in Rust, with all that they need
+
+test-all: test test-contract test-sdk test-browser test-systemd test-package test-packaging test-tls-scan ## every test: also real clients, a browser, systemd, packages
 
 test-code: test-deps ## those in Rust; two need root: small file systems are mounted, ACME servers use the ports 80 and 443
 ifeq ($(SUDO),)
